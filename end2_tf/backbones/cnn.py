@@ -1,0 +1,42 @@
+"""Compact VGG-style network: what two cores can train."""
+
+from __future__ import annotations
+
+import keras
+
+
+def logits(
+    features: keras.KerasTensor,
+    num_classes: int,
+    *,
+    filters: tuple[int, ...] = (16, 32, 64),
+    convolutions: int = 1,
+    dense: int = 64,
+    dropout: float = 0.0,
+    batch_norm: bool = False,
+) -> keras.KerasTensor:
+    """Blocks of 3×3 convolutions and 2×2 max-pooling, then one dense layer.
+
+    Args:
+        features: Normalised images, (batch, height, width, channels).
+        filters: Of each block; the image halves after each.
+        convolutions: Per block.
+        dense: Units of the layer before the logits.
+        dropout: Share dropped before and after the dense layer.
+        batch_norm: Batch normalisation after each convolution.
+    """
+    x = features
+    for width in filters:
+        for _ in range(convolutions):
+            x = keras.layers.Conv2D(width, 3, padding="same", use_bias=not batch_norm)(x)
+            if batch_norm:
+                x = keras.layers.BatchNormalization()(x)
+            x = keras.layers.ReLU()(x)
+        x = keras.layers.MaxPooling2D(2)(x)
+    x = keras.layers.Flatten()(x)
+    if dropout:
+        x = keras.layers.Dropout(dropout)(x)
+    x = keras.layers.Dense(dense, activation="relu")(x)
+    if dropout:
+        x = keras.layers.Dropout(dropout)(x)
+    return keras.layers.Dense(num_classes, dtype="float32", name="logits")(x)

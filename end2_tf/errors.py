@@ -1,0 +1,68 @@
+"""What a user can do about it: one family of errors, and one way to build their messages.
+
+A message is one line: what is wrong, its value, what is allowed, what to do next. `main.py` prints it and exits with
+the class's `exit_code`; library users catch `End2Error` or the built-in exception each class also is.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class End2Error(Exception):
+    """Base of every error that end2_tf raises on purpose; its text is meant for users."""
+
+    exit_code = 2
+
+
+class ConfigError(End2Error, ValueError):
+    """A flag or a field of an experiment has a value that it can't have."""
+
+
+class DataError(End2Error, ValueError):
+    """A data set is missing, or its arrays can't be used."""
+
+
+class ModelError(End2Error, ValueError):
+    """A model doesn't fit the data, the ensemble or the loss it is used with."""
+
+
+class ShapeError(End2Error, ValueError):
+    """An array has another rank or size than the function needs."""
+
+
+class WorkdirError(End2Error, OSError):
+    """The workdir can't be read or written, or another run holds it."""
+
+    exit_code = 3
+
+
+class TrainingError(End2Error, ArithmeticError):
+    """Training can't go on, for instance because the loss is no longer finite."""
+
+    exit_code = 4
+
+
+def suggestion(name: str, allowed: Iterable[str]) -> str:
+    """Returns "Did you mean 'x'? " for the nearest allowed name, or nothing."""
+    near = difflib.get_close_matches(str(name), [str(a) for a in allowed], n=1, cutoff=0.5)
+    return f"Did you mean {near[0]!r}? " if near else ""
+
+
+def unknown(field: str, name: str, kind: str, allowed: Iterable[str], next_step: str = "") -> str:
+    """Returns the message for a name that isn't among those allowed.
+
+    Args:
+        field: Where the name stands, for instance `student.loss`.
+        name: The name that was given.
+        kind: What it should have been, with its article: "a loss".
+        allowed: The names there are.
+        next_step: A closing sentence, for instance how to add one.
+    """
+    names = sorted(str(a) for a in allowed)
+    noun = kind.split(" ", 1)[-1]
+    plural = (noun + ("es" if noun.endswith("s") else "s")).capitalize()
+    listed = ", ".join(names) if names else "none"
+    end = f" {next_step}" if next_step else ""
+    return f"{field} is {name!r}, which isn't {kind}. {suggestion(name, names)}{plural}: {listed}.{end}"

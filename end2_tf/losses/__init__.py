@@ -1,0 +1,29 @@
+"""Losses by class name: `end2_tf.losses.DirichletNLL` is in `dirichlet_nll.py`.
+
+Names are looked up in the folder when they are asked for, so that a new loss is one new file and no edit here.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from end2_tf import registry
+from end2_tf.errors import suggestion
+
+
+def _names() -> dict[str, str]:
+    return {registry.class_name(name): name for name in registry.names("loss")} | {"DistillationLoss": "_base"}
+
+
+def __getattr__(name: str) -> Any:
+    names = _names()
+    if name not in names:
+        raise AttributeError(
+            f"end2_tf.losses has no {name!r}. {suggestion(name, names)}Losses: {', '.join(sorted(names))}."
+        )
+    return getattr(importlib.import_module(f"{__name__}.{names[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(_names())

@@ -1,0 +1,47 @@
+"""Cross-entropy with labels, for networks trained alone: the members, and a baseline of the student's size."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+import keras
+import tensorflow as tf
+
+from end2_tf.errors import ShapeError
+
+
+@keras.saving.register_keras_serializable("end2_tf")
+class CrossEntropy(keras.losses.Loss):
+    """Negative log-probability of the label.
+
+    Args:
+        **kwargs: `reduction`, `name`, `dtype` as in `keras.losses.Loss`.
+
+    Call arguments:
+        y_true: Integer labels, (batch,).
+        y_pred: Logits, (batch, classes).
+
+    Returns:
+        Nats, (batch,) before reduction.
+
+    Raises:
+        ShapeError: ranks are not 1 and 2.
+
+    Example:
+        >>> float(CrossEntropy()(np.array([1]), np.log([[0.25, 0.75]])))
+        0.28768...
+    """
+
+    head: ClassVar[Literal["dirichlet", "softmax"]] = "softmax"
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+
+    def call(self, y_true: Any, y_pred: Any) -> tf.Tensor:
+        y_true, y_pred = tf.convert_to_tensor(y_true), tf.convert_to_tensor(y_pred)
+        if y_true.shape.rank not in (None, 1) or y_pred.shape.rank not in (None, 2):
+            raise ShapeError(
+                f"CrossEntropy got y_true of shape {tuple(y_true.shape)} and y_pred of shape {tuple(y_pred.shape)}. "
+                f"Allowed: labels (batch,) and logits (batch, classes). Give whole numbers, not one-hot rows."
+            )
+        return tf.nn.sparse_softmax_cross_entropy_with_logits(tf.cast(y_true, tf.int32), y_pred)

@@ -1,0 +1,79 @@
+"""Names of experiments, data sources, backbones and losses: the files in their folders.
+
+Nothing is registered by hand. Adding `end2_tf/losses/my_loss.py` adds the loss `my_loss`; listing a folder imports
+nothing, so `--list` and misspelt names cost no TensorFlow import.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import pkgutil
+from pathlib import Path
+from types import ModuleType
+
+from end2_tf.errors import ConfigError, unknown
+
+PACKAGE = Path(__file__).resolve().parent
+FOLDERS = {
+    "experiment": "experiments",
+    "data source": "data/sources",
+    "backbone": "backbones",
+    "loss": "losses",
+}
+
+
+def names(kind: str) -> list[str]:
+    """Returns the names of one kind, a key of `FOLDERS`, in alphabetical order."""
+    folder = PACKAGE / FOLDERS[kind]
+    return sorted(m.name for m in pkgutil.iter_modules([str(folder)]) if not m.name.startswith("_"))
+
+
+def module(kind: str, name: str, field: str) -> ModuleType:
+    """Imports the file that defines `name`.
+
+    Args:
+        kind: A key of `FOLDERS`.
+        name: The file's name without `.py`.
+        field: The config field that the name came from, for the message.
+
+    Raises:
+        ConfigError: there is no such file.
+    """
+    check(kind, name, field)
+    return importlib.import_module(f"end2_tf.{FOLDERS[kind].replace('/', '.')}.{name}")
+
+
+def check(kind: str, name: str, field: str) -> None:
+    """Raises ConfigError unless a file defines `name`; imports nothing."""
+    if name not in names(kind):
+        article = "an" if kind[0] in "aeiou" else "a"
+        raise ConfigError(
+            unknown(
+                field, name, f"{article} {kind}", names(kind), f"A new one is one file in end2_tf/{FOLDERS[kind]}/."
+            )
+        )
+
+
+@functools.cache
+def experiments() -> dict[str, object]:
+    """Returns every experiment by name; files of experiments hold values only, so this is cheap.
+
+    Raises:
+        ConfigError: two files define an experiment of the same name.
+    """
+    found: dict[str, object] = {}
+    for name in names("experiment"):
+        for key, experiment in module("experiment", name, "experiment").EXPERIMENTS.items():
+            if key in found:
+                raise ConfigError(
+                    f"experiment {key!r} is defined twice, once in end2_tf/experiments/{name}.py. Rename one."
+                )
+            found[key] = experiment
+    return found
+
+
+def class_name(name: str) -> str:
+    """Returns the class that a loss's file defines: `dirichlet_nll` → `DirichletNLL`."""
+    acronyms = {"nll": "NLL", "kl": "KL"}
+    return "".join(acronyms.get(part, part.capitalize()) for part in name.split("_"))

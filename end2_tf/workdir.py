@@ -1,0 +1,188 @@
+"""Artefacts on disk: atomic writes, digests, a lock, and what is up to date.
+
+A workdir holds one folder per stage and digest, `<stage>/<digest>/`. The digest names everything that went in, so a
+folder is never rewritten with something else; `manifest.json`, written last, says that it is complete and lists the
+SHA-256 of every file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import filelock
+import numpy as np
+
+from end2_tf.errors import WorkdirError
+
+MANIFEST = "manifest.json"
+
+
+def write_atomically(path: Path, write: Callable[[Path], None]) -> Path:
+    """Calls `write` with a temporary path beside `path`, syncs it to disk and renames it; all or nothing.
+
+    Raises:
+        WorkdirError: the folder is read-only or the disk is full; names the path and the next step.
+    """
+    temporary = path.with_name(f".{os.getpid()}.{path.name}")  # keeps the suffix, by which Keras knows the format
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(temporary)
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise WorkdirError(_os_message(path, error)) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+    return path
+
+
+def write_text(path: Path, text: str) -> Path:
+    def write(temporary: Path) -> None:
+        temporary.write_text(text, encoding="utf-8")
+
+    return write_atomically(path, write)
+
+
+def write_json(path: Path, value: Any) -> Path:
+    return write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+
+def write_npz(path: Path, **arrays: Any) -> Path:
+    def write(temporary: Path) -> None:
+        with open(temporary, "wb") as file:
+            np.savez(file, **arrays)
+
+    return write_atomically(path, write)
+
+
+def read_json(path: Path) -> Any:
+    """Reads JSON; a missing or broken file gives WorkdirError naming it."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise WorkdirError(_os_message(path, error)) from error
+    except ValueError as error:
+        raise WorkdirError(f"{path} is no readable JSON ({error}). Delete it and run the stage again.") from error
+
+
+def sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def weights_digest(weights: list[np.ndarray], config: str) -> str:
+    """Returns the SHA-256 over weight arrays and a model's config; a `.keras` file's own bytes hold a date."""
+    state = hashlib.sha256(config.encode())
+    for array in weights:
+        state.update(str((array.shape, array.dtype.str)).encode())
+        state.update(np.ascontiguousarray(array).tobytes())
+    return state.hexdigest()
+
+
+class Artefact:
+    """One stage's folder under one digest."""
+
+    def __init__(self, root: Path, stage: str, digest: str):
+        self.stage, self.digest = stage, digest
+        self.path = root / stage / digest
+
+    def manifest(self) -> dict[str, Any] | None:
+        """Returns the manifest if the folder is complete and its files are unaltered, else None."""
+        path = self.path / MANIFEST
+        if not path.is_file():
+            return None
+        try:
+            manifest = json.loads(path.read_text(encoding="utf-8"))
+            intact = all(self._matches(name, entry) for name, entry in manifest["files"].items())
+        except (ValueError, KeyError, TypeError, OSError):
+            return None  # truncated: as good as not there, the stage writes it anew
+        return manifest if intact else None
+
+    def _matches(self, name: str, entry: dict[str, Any]) -> bool:
+        path = self.path / name
+        return path.is_file() and path.stat().st_size == entry["bytes"] and sha256(path) == entry["sha256"]
+
+    def finish(self, **details: Any) -> dict[str, Any]:
+        """Writes the manifest over all files in the folder but hidden ones and logs; returns it."""
+        files = sorted(
+            p
+            for p in self.path.rglob("*")
+            if p.is_file() and not _is_scratch(p.relative_to(self.path)) and p.name != MANIFEST
+        )
+        entries = {str(p.relative_to(self.path)): {"bytes": p.stat().st_size, "sha256": sha256(p)} for p in files}
+        manifest = {"stage": self.stage, "digest": self.digest, **details, "files": entries}
+        write_json(self.path / MANIFEST, manifest)
+        return manifest
+
+
+def _is_scratch(relative: Path) -> bool:
+    return any(part.startswith(".") or part == "tensorboard" for part in relative.parts)
+
+
+class Workdir:
+    """The folder of one experiment's runs."""
+
+    def __init__(self, path: str | os.PathLike[str]):
+        self.path = Path(path).expanduser()
+
+    def artefact(self, stage: str, digest: str) -> Artefact:
+        return Artefact(self.path, stage, digest)
+
+    def check_writable(self, needed_bytes: int = 0) -> None:
+        """Raises WorkdirError, before any work, unless the folder can be made, written, and holds `needed_bytes`."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.path) as file:
+                file.write(b"0" * 4096)
+                file.flush()
+        except OSError as error:
+            raise WorkdirError(_os_message(self.path, error)) from error
+        free = shutil.disk_usage(self.path).free
+        if free < needed_bytes:
+            raise WorkdirError(
+                f"workdir {self.path} has {free / 1e6:,.0f} MB free, but this run writes about "
+                f"{needed_bytes / 1e6:,.0f} MB. Free some space, or choose another with --workdir."
+            )
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Holds the workdir for one run; a second run gets WorkdirError at once."""
+        path = self.path / ".lock"
+        lock = filelock.FileLock(path, timeout=0)
+        try:
+            lock.acquire()
+        except filelock.Timeout:
+            raise WorkdirError(
+                f"another run holds the workdir {self.path} ({path}). Wait for it, or choose another with --workdir."
+            ) from None
+        except OSError as error:
+            raise WorkdirError(_os_message(path, error)) from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+
+def _os_message(path: Path, error: OSError) -> str:
+    reason = error.strerror or str(error)
+    advice = {
+        errno.ENOSPC: "Free some space, or choose another folder with --workdir.",
+        errno.EROFS: "Choose another folder with --workdir.",
+        errno.EACCES: "Make it writable, or choose another folder with --workdir.",
+        errno.EPERM: "Make it writable, or choose another folder with --workdir.",
+        errno.ENOTDIR: "A part of this path is a file. Choose another folder with --workdir.",
+        errno.EEXIST: "There is a file of this name. Choose another folder with --workdir.",
+        errno.ENOENT: "Check the path.",
+    }.get(error.errno or 0, "Choose another folder with --workdir.")
+    return f"can't write {path}: {reason}. {advice}" if error.errno != errno.ENOENT else f"{path}: {reason}. {advice}"

@@ -1,0 +1,345 @@
+"""The contract of every loss in end2_tf/losses/, found by listing the folder, and what the base class does."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from numpy.testing import assert_allclose
+from scipy.special import softmax
+
+from end2_tf import losses, registry
+from end2_tf.errors import ConfigError, ShapeError
+
+
+def class_of(name):
+    return getattr(losses, registry.class_name(name))
+
+
+NAMES = [name for name in registry.names("loss") if issubclass(class_of(name), losses.DistillationLoss)]
+DIRICHLET = [name for name in NAMES if class_of(name).head == "dirichlet"]
+CASES = [(name, 0.0) for name in NAMES] + [(name, 1.0) for name in DIRICHLET]
+
+RNG = np.random.default_rng(0)
+MEMBERS = RNG.normal(size=(6, 5, 4)) * 2
+LOGITS = RNG.normal(size=(6, 4)) * 2
+INPUTS = RNG.normal(size=(6, 3)).astype(np.float32)
+
+
+def build(key, /, **kwargs):
+    return class_of(key)(**kwargs)
+
+
+def value_and_gradient(loss, targets, logits):
+    variable = tf.Variable(logits)
+    with tf.GradientTape() as tape:
+        value = loss(targets, variable)
+    return value.numpy(), tape.gradient(value, variable).numpy()
+
+
+def student(loss, optimizer=None, seed=1):
+    keras.utils.set_random_seed(seed)
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(4)])
+    model.compile(optimizer=optimizer or keras.optimizers.SGD(0.01), loss=loss)
+    return model
+
+
+def test_names_follow_the_files():
+    assert {"dirichlet_nll", "ensemble_distillation", "mean_precision", "proxy_forward_kl", "proxy_reverse_kl"} <= {
+        *NAMES
+    }
+    assert {registry.class_name(name) for name in registry.names("loss")} <= {*dir(losses)}
+    with pytest.raises(AttributeError, match=r"end2_tf.losses has no 'DirichletNll'. Did you mean 'DirichletNLL'"):
+        losses.DirichletNll  # noqa: B018
+
+
+@pytest.mark.parametrize("name", registry.names("loss"))
+def test_docstring_examples(name):
+    module = importlib.import_module(f"end2_tf.losses.{name}")
+    results = doctest.testmod(module, extraglobs={"np": np}, optionflags=doctest.ELLIPSIS)
+    assert results.attempted > 0
+    assert results.failed == 0
+
+
+@pytest.mark.parametrize(("name", "offset"), CASES)
+@pytest.mark.parametrize("temperature", [1.0, 2.5, 10.0])
+def test_members_equal_statistics(name, offset, temperature):
+    whole = build(name, temperature=temperature, offset=offset, reduction=None)
+    split = build(name, targets="statistics", temperature=temperature, offset=offset, reduction=None)
+    want = whole(MEMBERS, LOGITS)
+    statistics = whole.reduce_members(MEMBERS, temperature)
+    assert want.shape == (6,)
+    assert statistics.dtype == tf.float64
+    assert statistics.shape == (6, whole.statistics_size(4))
+    assert_allclose(split(statistics, LOGITS), want, rtol=1e-12)
+    assert_allclose(split.from_statistics(statistics, tf.constant(LOGITS), temperature), want, rtol=1e-12)
+    half = split(tf.cast(statistics, tf.float32), tf.constant(LOGITS, tf.float32))
+    assert half.dtype == tf.float32
+    assert_allclose(half, want, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_statistics_keep_leading_axes(name):
+    loss = build(name)
+    members = np.stack([MEMBERS, MEMBERS[::-1]])
+    assert_allclose(loss.reduce_members(members, 2.0)[1], loss.reduce_members(MEMBERS[::-1], 2.0), rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_members_have_no_order_and_no_number(name):
+    loss = build(name, temperature=2.0)
+    want = loss(MEMBERS, LOGITS)
+    assert_allclose(loss(MEMBERS[:, ::-1], LOGITS), want, rtol=1e-12)
+    assert_allclose(loss(np.concatenate([MEMBERS, MEMBERS], axis=1), LOGITS), want, rtol=1e-12)
+    assert_allclose(loss(MEMBERS + RNG.normal(size=(6, 5, 1)), LOGITS), want, rtol=1e-11)
+    assert_allclose(loss(MEMBERS[..., ::-1], LOGITS[..., ::-1]), want, rtol=1e-12)  # nor have classes an order
+
+
+@pytest.mark.parametrize(("name", "offset"), CASES)
+@pytest.mark.parametrize("temperature", [1.0, 2.5])
+def test_gradient_is_that_of_finite_differences(name, offset, temperature):
+    loss = build(name, targets="statistics", temperature=temperature, offset=offset, reduction=None)
+    statistics = loss.reduce_members(MEMBERS[:1], temperature).numpy()
+    _, gradient = value_and_gradient(loss, statistics, LOGITS[:1])
+    step = 1e-5 * np.concatenate([np.eye(4), -np.eye(4)])
+    values = loss(np.repeat(statistics, 8, axis=0), LOGITS[:1] + step).numpy()
+    assert_allclose(gradient[0], (values[:4] - values[4:]) / 2e-5, rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize(("name", "offset"), CASES)
+def test_finite_at_the_boundary(name, offset):
+    one_hot = np.eye(3) * 1e4
+    members = np.stack(
+        [one_hot, -one_hot, np.repeat(one_hot[:1], 3, 0), np.zeros((3, 3)), np.where(one_hot > 0, 0.0, -np.inf)]
+    )
+    students = [[1e4, 0, -1e4], [1e4, 1e4, 1e4], [-1e4, -1e4, -1e4], [0, 0, 0], [-1e4, 0, 40], [700, 699, 0]]
+    options = {"smoothing": 0.0} if name == "dirichlet_nll" else {}
+    for dtype in (np.float32, np.float64):
+        loss = build(name, targets="statistics", offset=offset, reduction="sum", **options)
+        statistics = loss.reduce_members(members, 1.0)
+        for logits in students:
+            value, gradient = value_and_gradient(loss, statistics, np.tile(logits, (5, 1)).astype(dtype))
+            assert np.isfinite(value)
+            assert np.isfinite(gradient).all()
+            assert value.dtype == gradient.dtype == dtype
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_sizes_at_the_boundary(name):
+    loss = build(name, reduction=None)
+    for batch, members, classes in [(1, 1, 2), (2, 3, 10_000), (0, 3, 4)]:
+        values = loss(RNG.normal(size=(batch, members, classes)), RNG.normal(size=(batch, classes)))
+        assert values.shape == (batch,)
+        assert np.isfinite(values).all()
+    assert np.isfinite(build(name)(np.zeros((0, 3, 4)), np.zeros((0, 4)))).all()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_eager_is_graph_is_xla(name):
+    loss = build(name, temperature=2.5)
+    want, want_gradient = value_and_gradient(loss, MEMBERS, LOGITS)
+
+    def both(members, logits):
+        with tf.GradientTape() as tape:
+            tape.watch(logits)
+            value = loss(members, logits)
+        return value, tape.gradient(value, logits)
+
+    unknown = [tf.TensorSpec((None, None, 4), tf.float64), tf.TensorSpec((None, 4), tf.float64)]
+    for function in (tf.function(both, input_signature=unknown), tf.function(both, jit_compile=True)):
+        value, gradient = function(tf.constant(MEMBERS), tf.constant(LOGITS))
+        assert_allclose(value, want, rtol=1e-12)
+        assert_allclose(gradient, want_gradient, rtol=1e-10, atol=1e-13)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_result_has_the_predictions_dtype_and_the_precision_of_64_bits(name):
+    want = build(name)(MEMBERS, LOGITS).numpy()
+    assert want.dtype == np.float64
+    single = build(name)(MEMBERS, LOGITS.astype(np.float32)).numpy()
+    assert single.dtype == np.float32
+    assert_allclose(single, want, rtol=1e-5)
+    assert build(name)(MEMBERS, LOGITS.astype(np.float16)).dtype == tf.float32
+    assert build(name, dtype="float64")(MEMBERS, LOGITS.astype(np.float32)).dtype == tf.float64
+    assert build(name, dtype="float32")(MEMBERS, LOGITS).dtype == tf.float32
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_reduction_and_sample_weight(name):
+    each = build(name, reduction=None)(MEMBERS, LOGITS).numpy()
+    weights = np.array([0, 1, 2, 3, 4, 5.0])
+    assert_allclose(build(name)(MEMBERS, LOGITS), each.mean(), rtol=1e-12)
+    assert_allclose(build(name, reduction="sum")(MEMBERS, LOGITS, weights), (each * weights).sum(), rtol=1e-12)
+
+
+@pytest.mark.parametrize(("name", "offset"), CASES)
+def test_config_round_trip(name, offset):
+    loss = build(
+        name, targets="statistics", temperature=2.3, offset=offset, reduction="sum", name="mine", dtype="float32"
+    )
+    loss.temperature.assign(7.0)
+    config = loss.get_config()
+    assert config["temperature"] == 2.3
+    assert {type(value) for value in config.values()} <= {str, float, bool}
+    copy = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(loss))
+    assert type(copy) is type(loss)
+    assert copy.get_config() == config
+    assert float(copy.temperature.numpy()) == 2.3
+    default = build(name).get_config()
+    assert default["dtype"] is None
+    assert type(loss).from_config(default).get_config() == default
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_temperature_set_by_a_callback_in_a_compiled_fit(name):
+    """One training whose temperature falls = as many trainings of one epoch with losses of their own."""
+    temperatures = [4.0, 2.0]
+    loss = build(name, temperature=8.0)
+    model = student(loss)
+    fall = keras.callbacks.LambdaCallback(
+        on_epoch_begin=lambda epoch, logs: loss.temperature.assign(temperatures[epoch])
+    )
+    history = model.fit(INPUTS, MEMBERS, epochs=2, batch_size=6, shuffle=False, verbose=0, callbacks=[fall])
+    apart = student("mse")
+    separate = []
+    for temperature in temperatures:
+        apart.compile(optimizer=keras.optimizers.SGD(0.01), loss=build(name, temperature=temperature))
+        separate += apart.fit(INPUTS, MEMBERS, batch_size=6, shuffle=False, verbose=0).history["loss"]
+    assert_allclose(history.history["loss"], separate, rtol=1e-6)
+    assert abs(separate[1] - separate[0]) > 1e-3
+    for got, want in zip(model.get_weights(), apart.get_weights(), strict=True):
+        assert_allclose(got, want, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", registry.names("loss"))
+def test_fit_on_statistics_under_mixed_precision(name):
+    loss, targets = build(name), np.arange(6) % 4
+    if name in NAMES:
+        loss = build(name, targets="statistics", temperature=2.5)
+        targets = loss.reduce_members(MEMBERS * 5, 2.5).numpy().astype(np.float32)
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        model = student(loss, keras.optimizers.Adam(0.05))
+        history = model.fit(INPUTS * 10, targets, epochs=15, verbose=0).history["loss"]
+        assert model.layers[-1].compute_dtype == "float16"
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert np.isfinite(history).all()
+    assert history[-1] < history[0]
+
+
+@pytest.mark.parametrize("name", registry.names("loss"))
+def test_saved_and_loaded_with_its_model(name, tmp_path):
+    targets = MEMBERS if name in NAMES else np.arange(6) % 4
+    options = {"temperature": 3.0} if name in NAMES else {}
+    model = student(build(name, **options))
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert type(loaded.loss) is class_of(name)
+    assert loaded.loss.get_config() == model.loss.get_config()
+    assert_allclose(loaded.evaluate(INPUTS, targets, verbose=0), model.loss(targets, model(INPUTS)), rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_shape_errors(name):
+    class_name = registry.class_name(name)
+    loss, split = build(name), build(name, targets="statistics")
+    size = split.statistics_size(4)
+    with pytest.raises(
+        ShapeError, match=rf"{class_name} got y_true of shape \(6, 4\), but targets='members' needs \(b"
+    ):
+        loss(LOGITS, LOGITS)
+    with pytest.raises(
+        ShapeError, match=r"\(6, 5, 4\), but targets='statistics' .* build the loss with targets='members'"
+    ):
+        split(MEMBERS, LOGITS)
+    with pytest.raises(ShapeError, match=r"y_pred of shape \(6, 3\): with 3 classes y_true's last axis must be 3"):
+        loss(MEMBERS, LOGITS[:, :3])
+    with pytest.raises(ShapeError, match=rf"with 4 classes y_true's last axis must be {size}"):
+        split(np.zeros((6, size + 1)), LOGITS)
+    with pytest.raises(ShapeError, match=r"y_pred of shape \(6, 5, 4\). Allowed: the student's logits"):
+        loss(MEMBERS, MEMBERS)
+    with pytest.raises(ShapeError, match=r"\(1, 5, 4\) and y_pred of shape \(6, 4\), which differ in the batch"):
+        loss(MEMBERS[:1], LOGITS)
+    with pytest.raises(ShapeError, match=r"at least 2 classes"):
+        loss(MEMBERS[..., :1], LOGITS[:, :1])
+    with pytest.raises(ShapeError, match=r"member_logits has shape \(4,\). Allowed: \(..., members, classes\)"):
+        loss.reduce_members(LOGITS[0], 1.0)
+    with pytest.raises(ShapeError, match=r"at least 1 member"):
+        loss.reduce_members(MEMBERS[:, :0], 1.0)
+
+
+def test_shapes_are_checked_while_tracing():
+    model = student(build("dirichlet_nll", targets="statistics"))
+    with pytest.raises(ShapeError, match=r"\(None, 5, 4\), but targets='statistics' needs \(batch, statistics\)"):
+        model.fit(INPUTS, MEMBERS, verbose=0)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_wrong_arguments(name):
+    with pytest.raises(
+        ConfigError, match=r"targets is 'member', which isn't a kind of targets. Did you mean 'members'"
+    ):
+        build(name, targets="member")
+    with pytest.raises(ConfigError, match=r"temperature is 0.0. Allowed: above 0"):
+        build(name, temperature=0.0)
+    with pytest.raises(ConfigError, match=r"offset is -1.0. Allowed: at least 0"):
+        build(name, offset=-1.0)
+    with pytest.raises(ConfigError, match=r"offset is nan"):
+        build(name, offset=float("nan"))
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if hasattr(class_of(n)(), "precision")])
+def test_wrong_precision(name):
+    with pytest.raises(ConfigError, match=r"precision is 'MI', which isn't a kind of precision"):
+        build(name, precision="MI")
+    with pytest.raises(ConfigError, match=r"cap is 0.0. Allowed: at least 0.001"):
+        build(name, cap=0.0)
+
+
+def test_alphas_inside_the_bounds():
+    loss = build("dirichlet_nll", offset=0.5)
+    assert_allclose(loss.alphas(LOGITS, 2.0), np.exp(LOGITS / 2) + 0.5, rtol=1e-14)
+
+
+def test_alphas_above_the_bound_keep_their_mean():
+    logits = np.array([[117.0, 115.0, 110.0], [300.0, 0.0, -300.0]])
+    alphas = build("dirichlet_nll").alphas(logits, 1.0).numpy()
+    assert_allclose(alphas[0] / alphas[0].sum(), softmax(logits[0]), rtol=1e-12)
+    assert_allclose(alphas.max(axis=1), np.exp(30))
+    assert_allclose(alphas.min(), np.exp(-30))
+
+
+@pytest.mark.parametrize(
+    ("logits", "upstream", "passed"),
+    [
+        ([29.0, 0.0, -29.0], [1.0, -2.0, 3.0], [1.0, -2.0, 3.0]),  # inside: all
+        ([40.0, 39.0, 0.0], [3.0, 1.0, -1.0], [3.0, 1.0, -1.0]),  # above and pulled down: all
+        ([40.0, 39.0, 0.0], [-3.0, 1.0, -1.0], [-2.0, 2.0, 0.0]),  # above and pushed up: the mean alone still learns
+        ([0.0, -40.0, -40.0], [1.0, 2.0, -3.0], [1.0, 0.0, -3.0]),  # below: upwards only
+    ],
+)
+def test_gradient_at_the_bounds(logits, upstream, passed):
+    variable = tf.Variable([logits], dtype=tf.float64)
+    with tf.GradientTape() as tape:
+        log_alphas = tf.math.log(build("dirichlet_nll").alphas(variable, 1.0))
+    assert_allclose(
+        tape.gradient(log_alphas, variable, [tf.constant(upstream, tf.float64)[None]])[0], passed, atol=1e-9
+    )
+
+
+def test_no_gradient_into_the_members():
+    variable = tf.Variable(MEMBERS)
+    with tf.GradientTape() as tape:
+        value = build("mean_precision")(variable, LOGITS)
+    assert tape.gradient(value, variable) is None
+
+
+def test_temperature_is_no_weight_of_the_model():
+    model = student(build("mean_precision"))
+    model.fit(INPUTS, MEMBERS, verbose=0)
+    assert len(model.weights) == 2
