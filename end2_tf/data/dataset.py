@@ -1,0 +1,333 @@
+"""The data of an experiment as arrays: in-domain splits, auxiliary inputs and OOD sets.
+
+Sources (end2_tf/data/sources/) deliver splits; this file checks them, splits off what is missing, brings every set to
+the in-domain shape and keeps apart what must stay apart. Nothing here imports TensorFlow.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from end2_tf import config as configuration
+from end2_tf.data import checks, images, sources
+from end2_tf.errors import ConfigError, DataError
+
+
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """Inputs, and their labels where there are any.
+
+    Attributes:
+        inputs: uint8 images, (n, height, width, channels), or float32 features, (n, features).
+        labels: Class numbers from 0, (n,) int64; None for auxiliary and unlabelled inputs.
+    """
+
+    inputs: np.ndarray
+    labels: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def take(self, num: int, seed: int) -> Examples:
+        """Returns `num` examples drawn by `seed`, in their original order; all of them if there are no more."""
+        if num >= len(self):
+            return self
+        return self.select(np.sort(np.random.default_rng([seed, len(self)]).choice(len(self), num, replace=False)))
+
+    def select(self, ids: np.ndarray) -> Examples:
+        """Returns the examples with these numbers."""
+        return Examples(self.inputs[ids], None if self.labels is None else self.labels[ids])
+
+
+@dataclass(frozen=True, eq=False)
+class Splits:
+    """What a source delivers; a split that it doesn't have is None.
+
+    Attributes:
+        train: For training; auxiliary inputs are taken from here.
+        validation: Made from train by `load` where it is None.
+        test: For evaluation; OOD inputs are taken from here.
+        class_names: In the order of the labels; may be empty, then the classes are called by their numbers.
+        posterior: The true class probabilities where they are known: (n, features) → (n, classes).
+    """
+
+    train: Examples | None = None
+    validation: Examples | None = None
+    test: Examples | None = None
+    class_names: tuple[str, ...] = ()
+    posterior: Callable[[np.ndarray], np.ndarray] | None = None
+
+    def named(self) -> dict[str, Examples]:
+        """Returns the splits that there are."""
+        splits = {"train": self.train, "validation": self.validation, "test": self.test}
+        return {name: examples for name, examples in splits.items() if examples is not None}
+
+
+@dataclass(frozen=True, eq=False)
+class DataSet:
+    """Everything that an experiment looks at. All inputs have the same shape; see `load`."""
+
+    train: Examples
+    validation: Examples
+    test: Examples
+    auxiliary: Examples | None
+    ood: dict[str, Examples] = field(default_factory=dict)
+    class_names: tuple[str, ...] = ()
+    posterior: Callable[[np.ndarray], np.ndarray] | None = None
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """(height, width, channels) or (features,)."""
+        return self.train.inputs.shape[1:]
+
+    def normalisation(self) -> tuple[np.ndarray, np.ndarray]:
+        """Returns mean and standard deviation of the training inputs, float64, per channel or feature.
+
+        Images count in pixel values, 0 to 255. A channel or feature that never changes has a deviation of 1.
+        """
+        inputs = self.train.inputs
+        if inputs.ndim == 4:
+            return images.pixel_moments(inputs)
+        mean, std = inputs.mean(0, dtype=np.float64), inputs.std(0, dtype=np.float64)
+        return mean, np.where(np.ptp(inputs, axis=0) > 0, std, 1.0)
+
+
+def load(config: configuration.Data, *, data_dir: str | None, download: bool, seed: int) -> DataSet:
+    """Loads, checks and splits the data of an experiment.
+
+    Validation examples are split off train, class by class, where the source has none; test is never touched.
+    `max_train` limits train and the auxiliary inputs, `max_test` all other sets. Auxiliary inputs are their source's
+    train split without labels. An OOD set is its source's test split, or train where there is no test; also
+    without labels. Images of both are brought to the in-domain shape.
+
+    Args:
+        config: Which data.
+        data_dir: Where TFDS keeps its data; None for its default.
+        download: Whether TFDS may fetch what is missing.
+        seed: Of everything drawn at random here.
+
+    Raises:
+        ConfigError: options don't fit a source, or sets overlap that mustn't.
+        DataError: data are missing, or arrays can't be used.
+    """
+    in_domain, auxiliary, ood = _find(config)
+    for reader in (*([auxiliary] if auxiliary else []), *ood.values()):
+        if _is_same(reader, in_domain, data_dir):
+            what = "the auxiliary data" if reader is auxiliary else "an OOD set"
+            raise ConfigError(f"{reader} is the in-domain set itself, so it can't be {what}. Name another set there.")
+    source = in_domain.load(data_dir=data_dir, download=download, seed=seed)
+    train, validation, test, class_names = _in_domain(source, in_domain, config.validation_fraction, seed)
+    shape = train.inputs.shape[1:]
+
+    inputs = None
+    if auxiliary is not None:
+        splits = auxiliary.load(data_dir=data_dir, download=download, seed=seed)
+        inputs = _limit(_auxiliary(splits, auxiliary, shape), config.max_train, seed)
+    sets = {}
+    for name, reader in ood.items():
+        splits = reader.load(data_dir=data_dir, download=download, seed=seed)
+        is_auxiliary = auxiliary is not None and _is_same(reader, auxiliary, data_dir)
+        sets[name] = _limit(_ood(splits, reader, shape, is_auxiliary), config.max_test, seed)
+    return DataSet(
+        train=_limit(train, config.max_train, seed),
+        validation=_limit(validation, config.max_test, seed),
+        test=_limit(test, config.max_test, seed),
+        auxiliary=inputs,
+        ood=sets,
+        class_names=class_names,
+        posterior=source.posterior,
+    )
+
+
+def download(config: configuration.Data, *, data_dir: str | None) -> None:
+    """Fetches whatever the experiment's sources can fetch and isn't there yet, so that `fingerprint` finds it."""
+    in_domain, auxiliary, ood = _find(config)
+    for reader in (in_domain, auxiliary, *ood.values()):
+        if reader is not None:
+            reader.download(data_dir=data_dir)
+
+
+def fingerprint(config: configuration.Data, *, data_dir: str | None) -> str:
+    """Returns a SHA-256 in hex that changes with the data: sources, their options and files, and how they are split.
+
+    Loads no arrays and imports no TensorFlow. The seed of `load` isn't in it.
+
+    Raises:
+        ConfigError: options don't fit a source.
+        DataError: data aren't there.
+    """
+    in_domain, auxiliary, ood = _find(config)
+    parts = {
+        "data": in_domain.fingerprint(data_dir=data_dir),
+        "split": [config.validation_fraction, config.max_train, config.max_test],
+        "auxiliary": None if auxiliary is None else auxiliary.fingerprint(data_dir=data_dir),
+        "ood": {name: reader.fingerprint(data_dir=data_dir) for name, reader in ood.items()},
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def hold_out(examples: Examples, fraction: float, seed: int) -> tuple[Examples, Examples]:
+    """Splits labelled examples at random, each class in the same proportion.
+
+    Args:
+        examples: With labels.
+        fraction: Share to hold out, in (0, 1). Every class keeps at least one example.
+        seed: Of the draw.
+
+    Returns:
+        The rest and the held-out examples, both in the original order.
+
+    Raises:
+        DataError: the share comes to no example.
+    """
+    labels = _labels(examples, "examples to split")
+    counts = np.bincount(labels)
+    quota = fraction * counts
+    taken = np.floor(quota).astype(int)
+    missing = round(fraction * len(examples)) - taken.sum()
+    # Rounding down loses up to one example a class; those with the largest remainders get theirs back.
+    order = [c for c in np.argsort(taken - quota, kind="stable") if taken[c] < counts[c] - 1]
+    taken[order[: max(missing, 0)]] += 1
+    if taken.sum() == 0:
+        raise DataError(
+            f"a share of {fraction:g} of {len(examples)} examples holds out none. Give more data or a larger share."
+        )
+    rng = np.random.default_rng([seed, len(examples)])
+    chosen = np.zeros(len(examples), bool)
+    for label, num in enumerate(taken):
+        if num:
+            chosen[rng.choice(np.flatnonzero(labels == label), num, replace=False)] = True
+    return examples.select(np.flatnonzero(~chosen)), examples.select(np.flatnonzero(chosen))
+
+
+def _find(config: configuration.Data) -> tuple[sources.Reader, sources.Reader | None, dict[str, sources.Reader]]:
+    in_domain = sources.find(config.name, field="data", options=config.options, path=config.path)
+    auxiliary = None
+    if config.auxiliary is not None:
+        auxiliary = sources.find(config.auxiliary.name, field="data.auxiliary", options=config.auxiliary.options)
+    ood = {
+        name: sources.find(source.name, field=f"data.ood.{name}", options=source.options)
+        for name, source in config.ood.items()
+    }
+    return in_domain, auxiliary, ood
+
+
+def _is_same(one: sources.Reader, other: sources.Reader, data_dir: str | None) -> bool:
+    # Digests are compared only within one source: they need the data to be there, which `load` may yet arrange.
+    if one.module is not other.module:
+        return False
+    if (one.name, one.path, one.options) == (other.name, other.path, other.options):
+        return True
+    try:
+        return one.fingerprint(data_dir=data_dir) == other.fingerprint(data_dir=data_dir)
+    except DataError:
+        return False
+
+
+def _in_domain(
+    splits: Splits, reader: sources.Reader, fraction: float, seed: int
+) -> tuple[Examples, Examples, Examples, tuple[str, ...]]:
+    """Returns checked train, validation and test examples, and the class names."""
+    train, test = splits.train, splits.test
+    if train is None or test is None:
+        raise DataError(
+            f"{reader} has no {'test' if test is None else 'train'} split (there: {_there(splits)}), "
+            "which in-domain data need. Choose a set with one, or make one: the option test_fraction for a TFDS set, "
+            "x_test in an .npz, test/<class>/ in a folder."
+        )
+    class_names = splits.class_names
+    if not class_names:
+        labels = _labels(train, f"{reader} train")
+        # There can't be more classes than examples, so a label that large is a fault, not a reason for as many names.
+        checks.check_labels(labels, len(train), max(len(train), 1), f"{reader} train labels")
+        class_names = tuple(str(i) for i in range(int(labels.max(initial=0)) + 1))
+    checked = {name: _checked(examples, f"{reader} {name}", class_names) for name, examples in splits.named().items()}
+    train, test = checked["train"], checked["test"]
+    checks.check_every_class(_labels(train, f"{reader} train"), class_names, f"{reader} train labels")
+    for name, examples in checked.items():
+        if examples.inputs.shape[1:] != train.inputs.shape[1:]:
+            raise DataError(
+                f"{reader} {name} inputs have shape {examples.inputs.shape[1:]} each, those of train "
+                f"{train.inputs.shape[1:]}. All splits need the same."
+            )
+    if "validation" in checked:
+        return train, checked["validation"], test, class_names
+    if fraction == 0:
+        raise ConfigError(
+            f"data.validation_fraction is 0, but {reader} has no validation split. Allowed: above 0, below 1."
+        )
+    train, validation = hold_out(train, fraction, seed)
+    return train, validation, test, class_names
+
+
+def _auxiliary(splits: Splits, reader: sources.Reader, shape: tuple[int, ...]) -> Examples:
+    if splits.train is None:
+        raise DataError(
+            f"{reader} has no train split (there: {_there(splits)}), which auxiliary data need, "
+            "so that its test split stays unseen. Use it under data.ood, or name a set with a train split."
+        )
+    return Examples(_adapted(splits.train.inputs, shape, f"{reader} train"))
+
+
+def _ood(splits: Splits, reader: sources.Reader, shape: tuple[int, ...], is_auxiliary: bool) -> Examples:
+    there = splits.named()
+    split = next((name for name in ("test", "train", "validation") if name in there), None)
+    if split is None:
+        raise DataError(f"{reader} has no split at all. Name a set with a test or a train split.")
+    if is_auxiliary and split == "train":
+        raise ConfigError(
+            f"{reader} would be tested on its train split, on which data.auxiliary trains. "
+            "Name another set for one of them."
+        )
+    if is_auxiliary:
+        warnings.warn(
+            f"{reader} is also the auxiliary set: its {split} split is unseen, but of a kind that students were shown.",
+            stacklevel=3,
+        )
+    return Examples(_adapted(there[split].inputs, shape, f"{reader} {split}"))
+
+
+def _adapted(inputs: np.ndarray, shape: tuple[int, ...], name: str) -> np.ndarray:
+    """Returns checked inputs in the in-domain shape."""
+    checks.check_inputs(inputs, f"{name} inputs")
+    if inputs.shape[1:] == shape:
+        return inputs
+    if inputs.ndim == 2 or len(shape) == 1:
+        raise DataError(
+            f"{name} inputs have shape {inputs.shape[1:]} each, the in-domain data {shape}. Name a set that fits."
+        )
+    try:
+        return images.adapt_images(inputs, (shape[0], shape[1], shape[2]))
+    except DataError as error:
+        raise DataError(f"{name} {error}") from None
+
+
+def _checked(examples: Examples, name: str, class_names: tuple[str, ...]) -> Examples:
+    checks.check_inputs(examples.inputs, f"{name} inputs")
+    labels = _labels(examples, name)
+    checks.check_labels(labels, len(examples), len(class_names), f"{name} labels")
+    return Examples(examples.inputs, labels.astype(np.int64))
+
+
+def _labels(examples: Examples, name: str) -> np.ndarray:
+    if examples.labels is None:
+        raise DataError(f"{name} has no labels, which in-domain data need. It can be an auxiliary or OOD set.")
+    return examples.labels
+
+
+def _there(splits: Splits) -> str:
+    return ", ".join(splits.named()) or "none"
+
+
+def _limit(examples: Examples, num: int | None, seed: int) -> Examples:
+    return examples if num is None else examples.take(num, seed)

@@ -1,0 +1,140 @@
+"""Reads a folder with one subfolder of images per class."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from end2_tf.data import memory
+from end2_tf.errors import DataError
+
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".tif", ".tiff"})
+_DEEP = ("I", "F")  # PIL's modes with more than 8 bits, with their variants such as I;16
+_GREY = ("1", "L")
+_FAULTS = (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError)
+
+
+@dataclass(frozen=True)
+class Folder:
+    """Image files of one split, sorted: (file, class number)."""
+
+    root: Path
+    files: tuple[tuple[Path, int], ...]
+
+    @property
+    def labels(self) -> np.ndarray:
+        return np.array([label for _, label in self.files], np.int64)
+
+
+def subfolders(root: Path) -> list[Path]:
+    """Returns a folder's visible subfolders, sorted by name."""
+    return sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def scan(root: Path, class_names: tuple[str, ...]) -> Folder:
+    """Lists the images of `root/<class>/`, at any depth.
+
+    Raises:
+        DataError: a class folder has no image.
+    """
+    files = []
+    for label, name in enumerate(class_names):
+        if (root / name).is_dir():
+            found = [path for path in sorted((root / name).rglob("*")) if _is_image(path)]
+            if not found:
+                raise DataError(
+                    f"{root / name} has no image. Put {', '.join(sorted(SUFFIXES))} files there, or remove it."
+                )
+            files += [(path, label) for path in found]
+    return Folder(root, tuple(files))
+
+
+def decode(folders: list[Folder], image_size: int | None) -> list[np.ndarray]:
+    """Decodes folders' images, all to one shape.
+
+    Grey if every image is, else colour; transparency is dropped, EXIF orientation applied.
+
+    Args:
+        folders: As scanned.
+        image_size: Height and width to resize to (antialiased bilinear, aspect ratio not kept); None: as they are.
+
+    Returns:
+        (n, height, width, channels) uint8 for each folder.
+
+    Raises:
+        DataError: an image can't be read, has more than 8 bits a channel, or sizes differ and `image_size` is None.
+    """
+    files = [path for folder in folders for path, _ in folder.files]
+    common, is_grey = _inspect(files, need_one_size=image_size is None)
+    width, height = common if image_size is None else (image_size, image_size)
+    mode = "L" if is_grey else "RGB"
+    shape = (height, width, 1 if is_grey else 3)
+    what = f"{folders[0].root}: {len(files)} images of {width}×{height} pixels"
+    memory.check_fits(len(files) * int(np.prod(shape)), what, "Set a smaller image_size, or use fewer.")
+    return [_decode(folder, mode, shape, image_size is not None) for folder in folders]
+
+
+def fingerprint(root: Path) -> str:
+    """Returns a digest of all images' paths in the folder and their contents."""
+    digest = hashlib.sha256()
+    for path in sorted(root.rglob("*")):
+        if _is_image(path):
+            contents = hashlib.sha256(path.read_bytes()).hexdigest()
+            digest.update(f"{path.relative_to(root).as_posix()}\n{contents}\n".encode())
+    return digest.hexdigest()
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+
+
+def _inspect(files: list[Path], need_one_size: bool) -> tuple[tuple[int, int], bool]:
+    """Returns the first image's width and height, and whether all images are grey; reads headers only."""
+    first, is_grey = (0, 0), True
+    for number, path in enumerate(files):
+        with _readable(path), Image.open(path) as image:
+            mode, size = image.mode, _upright_size(image)
+        if mode.startswith(_DEEP):
+            raise DataError(f"{path} has more than 8 bits a channel (mode {mode}). Save it with 8.")
+        if number == 0:
+            first = size
+        elif need_one_size and size != first:
+            raise DataError(
+                f"{path} is {size[0]}×{size[1]} pixels, but {files[0].name} is {first[0]}×{first[1]}. "
+                "Make them agree, or set the option image_size=NN to resize all."
+            )
+        is_grey = is_grey and mode in _GREY
+    return first, is_grey
+
+
+def _upright_size(image: Image.Image) -> tuple[int, int]:
+    width, height = image.size
+    turned = image.getexif().get(0x0112, 1) >= 5  # orientations 5 to 8 swap the axes
+    return (height, width) if turned else (width, height)
+
+
+@contextlib.contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Turns PIL's ways to fail into a message that names the file."""
+    try:
+        yield
+    except _FAULTS as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DataError(f"{path} can't be read as an image ({reason}). Replace or remove it.") from None
+
+
+def _decode(folder: Folder, mode: str, shape: tuple[int, int, int], resize: bool) -> np.ndarray:
+    images = np.empty((len(folder.files), *shape), np.uint8)
+    for (path, _), out in zip(folder.files, images, strict=True):
+        with _readable(path), Image.open(path) as image:
+            upright = ImageOps.exif_transpose(image).convert(mode)
+            if resize:
+                upright = upright.resize((shape[1], shape[0]), Image.Resampling.BILINEAR)
+        out[:] = np.asarray(upright).reshape(shape)
+    return images

@@ -1,0 +1,135 @@
+"""Batches as a `tf.data` pipeline in which each batch is a pure function of the step.
+
+The order of examples, the view (all random augmentation) and the targets follow from (seed, step), so a training that
+resumes at step n sees what an uninterrupted one would have seen from there on.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from end2_tf.data.dataset import Examples
+from end2_tf.data.views import CLEAN, Views
+
+Targets = Callable[[int, int, np.ndarray], np.ndarray]
+"""(epoch, view, ids) → targets, (batch, ...); ids count in-domain examples first, auxiliary ones after them."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Order:
+    """Which examples make up a batch.
+
+    A batch holds `batch_size` in-domain examples (fewer at the end of an epoch) and, of `num_auxiliary` inputs, so many
+    that they are `auxiliary_share` of the whole. An epoch is one pass over the in-domain examples, so a method with
+    auxiliary data takes as many steps as one without.
+    """
+
+    num_examples: int
+    batch_size: int
+    seed: int
+    num_auxiliary: int = 0
+    auxiliary_share: float = 0.5
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return -(-self.num_examples // self.batch_size)
+
+    @property
+    def auxiliary_per_batch(self) -> int:
+        if not self.num_auxiliary:
+            return 0
+        return max(1, round(self.batch_size * self.auxiliary_share / (1 - self.auxiliary_share)))
+
+    def batch(self, step: int) -> np.ndarray:
+        """Returns the ids of one batch, int64; auxiliary input j has id num_examples + j."""
+        epoch, position = divmod(step, self.steps_per_epoch)
+        order = _permutation(self.num_examples, self.seed, epoch, 0)
+        ids = order[position * self.batch_size : (position + 1) * self.batch_size]
+        if not self.num_auxiliary:
+            return ids
+        taken = np.arange(step * self.auxiliary_per_batch, (step + 1) * self.auxiliary_per_batch)
+        rounds, places = np.divmod(taken, self.num_auxiliary)
+        auxiliary = [
+            _permutation(self.num_auxiliary, self.seed, int(r), 1)[p] for r, p in zip(rounds, places, strict=True)
+        ]
+        return np.concatenate([ids, self.num_examples + np.asarray(auxiliary, np.int64)])
+
+
+class _LastPermutations:
+    """Keeps the permutations in use: one for the in-domain examples and up to two for auxiliary ones."""
+
+    def __init__(self, size: int = 8):
+        self.size = size
+        self.kept: dict[tuple[int, ...], np.ndarray] = {}
+
+    def __call__(self, num: int, *key: int) -> np.ndarray:
+        whole = (num, *key)
+        if whole not in self.kept:
+            while len(self.kept) >= self.size:
+                self.kept.pop(next(iter(self.kept)))
+            self.kept[whole] = np.random.default_rng(list(key)).permutation(num)
+        return self.kept[whole]
+
+
+_permutation = _LastPermutations()
+
+
+def batches(
+    examples: Examples,
+    order: Order,
+    targets: Targets,
+    *,
+    views: Views,
+    num_steps: int,
+    first_step: int = 0,
+    auxiliary: Examples | None = None,
+    num_views: int | None = None,
+    label_batch: Callable[[Any, Any, Any], Any] | None = None,
+) -> tf.data.Dataset:
+    """Returns the batches of steps `first_step` to `num_steps`, as (inputs float32, targets).
+
+    Args:
+        examples: In-domain inputs, (n, ...).
+        order: Which examples make up a batch.
+        targets: Looks up a batch's targets.
+        views: Augmentation of the in-domain inputs; auxiliary ones stay as they are.
+        num_steps: Where the pipeline ends.
+        first_step: Where it starts.
+        auxiliary: Inputs without labels, if `order` takes any.
+        num_views: How many recorded views there are; epoch e shows view e mod num_views. None: a view an epoch.
+        label_batch: (inputs, targets, epoch) → targets, in the graph, for teachers that see what the student sees.
+    """
+    first_view = CLEAN if views.is_identity else 0
+    example = targets(0, first_view, np.arange(1))
+
+    def lookup(position: np.int64) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.int64]:
+        step = int(position)
+        ids = order.batch(step)
+        epoch = step // order.steps_per_epoch
+        view = CLEAN if views.is_identity else (epoch % num_views if num_views else epoch)
+        inside = ids < order.num_examples
+        inputs, changes = examples.inputs[ids[inside]], views.of(view, ids[inside])
+        if auxiliary is not None and not inside.all():
+            extra = auxiliary.inputs[ids[~inside] - order.num_examples]
+            inputs = np.concatenate([inputs, extra])
+            changes = np.concatenate([changes, np.zeros((len(extra), *views.shape), np.float32)])
+        return inputs, changes, targets(epoch, view, ids), np.int64(epoch)
+
+    dtypes = [tf.as_dtype(examples.inputs.dtype), tf.float32, tf.as_dtype(example.dtype), tf.int64]
+
+    def load(step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        inputs, changes, y, epoch = tf.numpy_function(lookup, [step], dtypes, stateful=False)
+        inputs.set_shape((None, *examples.inputs.shape[1:]))
+        changes.set_shape((None, *views.shape))
+        y.set_shape((None, *example.shape[1:]))
+        epoch.set_shape(())
+        inputs = tf.cast(views.apply(inputs, changes), tf.float32)
+        return inputs, (y if label_batch is None else label_batch(inputs, y, epoch))
+
+    steps = tf.data.Dataset.range(first_step, num_steps)
+    return steps.map(load, num_parallel_calls=1, deterministic=True).prefetch(8)

@@ -1,0 +1,292 @@
+"""Any image classification set of TFDS by its name, `set`, `set/config` or `set:version`.
+
+Sets are read from their folders under the data directory, never through TFDS's catalogue, so that a set which somebody
+prepared there is found without a network and whether or not TFDS knows its name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import socket
+import types
+import urllib.parse
+import urllib.request
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+from pydantic import Field
+
+from end2_tf import registry
+from end2_tf.data import images, memory
+from end2_tf.data.dataset import Examples, Splits, hold_out
+from end2_tf.errors import DataError, suggestion
+
+_NAME = re.compile(r"(?P<set>[\w-]+)(/(?P<config>[\w.-]+))?(:(?P<version>\d+\.\d+\.\d+))?")
+_BATCH = 1000
+_ENDS = 65536  # bytes at each end of a record file that go into the fingerprint
+
+
+def load(
+    *,
+    name: str,
+    data_dir: str | None,
+    download: bool,
+    seed: int,
+    image_size: Annotated[int, Field(ge=1, le=4096)] | None = None,
+    test_fraction: Annotated[float, Field(gt=0, lt=1)] | None = None,
+) -> Splits:
+    """Reads a set's train, validation and test splits, those that it has.
+
+    Without a test split, validation takes its place, as with ImageNet; with neither, `test_fraction` makes one.
+
+    Args:
+        name: Of the set.
+        data_dir: TFDS's data directory; None for TFDS_DATA_DIR or ~/tensorflow_datasets.
+        download: Whether TFDS may fetch it.
+        seed: Of the draw of a test split.
+        image_size: Height and width to resize to; needed where the set's images differ in size.
+        test_fraction: Share of each class of train that becomes the test split, where there is none.
+
+    Raises:
+        DataError: the set isn't there, isn't one of images, or is damaged.
+    """
+    if download:
+        _download(name, data_dir)
+    folder = _folder(name, data_dir)
+    builder = _builder(folder)
+    image_key, label_key = _keys(builder, name)
+    found: dict[str, Examples] = {}
+    for split in ("train", "validation", "test"):
+        if split in builder.info.splits:
+            found[split] = _read(builder, name, split, image_key, label_key, image_size)
+    if not found:
+        there = ", ".join(builder.info.splits) or "none"
+        raise DataError(
+            f"TFDS set {name!r} has no split called train, validation or test (there: {there}). Choose another set."
+        )
+    class_names = tuple(builder.info.features[label_key].names or ()) if label_key else ()
+    if "test" not in found and "validation" in found:
+        found["test"] = found.pop("validation")
+    if "test" not in found and test_fraction is not None and label_key:
+        found["train"], found["test"] = hold_out(found["train"], test_fraction, seed)
+    return Splits(found.get("train"), found.get("validation"), found.get("test"), class_names)
+
+
+def download(*, name: str, data_dir: str | None) -> None:
+    """Fetches and prepares a set unless it is there already."""
+    _download(name, data_dir)
+
+
+def fingerprint(*, name: str, data_dir: str | None, **options: Any) -> str:
+    """Returns a digest of the record files' names, sizes and ends, the class names and the options."""
+    folder = _folder(name, data_dir)
+    digest = hashlib.sha256(json.dumps(["tfds", options], sort_keys=True).encode())
+    for path in sorted(folder.iterdir()):
+        # The .json files differ between versions of TFDS that wrote the same records.
+        if path.is_file() and path.suffix != ".json":
+            size = path.stat().st_size
+            digest.update(f"\n{path.name} {size}\n".encode())
+            with path.open("rb") as file:
+                digest.update(file.read(_ENDS))
+                file.seek(max(0, size - _ENDS))
+                digest.update(file.read(_ENDS))
+    return digest.hexdigest()
+
+
+def _root(data_dir: str | None) -> Path:
+    return Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+
+
+def _parts(name: str) -> tuple[str, str | None, str | None]:
+    match = _NAME.fullmatch(name)
+    if match is None:
+        raise DataError(
+            f"{name!r} is no name of a data source. Allowed: a file in end2_tf/data/sources/, or set, set/config or "
+            "set:1.0.0 of TFDS. For your own files set data.name=own_data and data.path."
+        )
+    return match["set"], match["config"], match["version"]
+
+
+def _folder(name: str, data_dir: str | None) -> Path:
+    """Returns the folder of the set's prepared version, the newest unless the name says which."""
+    root = _root(data_dir)
+    base, config, version = _parts(name)
+    place = root / base
+    if not place.is_dir():
+        raise DataError(_missing(name, base, root))
+    if config is None and not _versions(place):
+        configs = sorted(path.name for path in place.iterdir() if path.is_dir() and _versions(path))
+        if len(configs) > 1:
+            raise DataError(
+                f"TFDS set {name!r} has several configs in {place}: {', '.join(configs)}. Write {base}/{configs[0]}."
+            )
+        config = configs[0] if configs else None
+    place = place / config if config else place
+    versions = _versions(place)
+    if version is not None:
+        versions = [v for v in versions if v.name == version]
+    if not versions:
+        raise DataError(_missing(name, base, root))
+    return versions[-1]
+
+
+def _versions(place: Path) -> list[Path]:
+    """Returns the complete versions in a set's folder, oldest first."""
+    if not place.is_dir():
+        return []
+    found = [path for path in place.iterdir() if re.fullmatch(r"\d+\.\d+\.\d+", path.name)]
+    complete = [path for path in found if (path / "dataset_info.json").is_file()]
+    return sorted(complete, key=lambda path: [int(part) for part in path.name.split(".")])
+
+
+def _missing(name: str, base: str, root: Path) -> str:
+    """Returns the message for a set that isn't in the data directory, known to TFDS or not."""
+    there = []
+    if root.is_dir():
+        there = sorted(
+            p.name for p in root.iterdir() if p.is_dir() and (_versions(p) or any(_versions(q) for q in p.iterdir()))
+        )
+    looked = f"{root} (there: {', '.join(there)})" if there else f"{root} (no set there)"
+    known = _tfds().list_builders(with_community_datasets=False)
+    if base in known:
+        return (
+            f"TFDS set {name!r} isn't in {looked}. Give --download to fetch it, or --data_dir=DIR where it is prepared."
+        )
+    files = [source for source in registry.names("data source") if source != "tfds"]
+    return (
+        f"{name!r} is no data source: no file in end2_tf/data/sources/ ({', '.join(files)}), no TFDS set, and not in "
+        f"{looked}. {suggestion(base, [*files, *there, *known])}"
+        "Check the name, or give --data_dir=DIR where it is prepared."
+    )
+
+
+def _tfds() -> types.ModuleType:
+    """Imports TFDS so that it doesn't look for anything on the network by itself."""
+    os.environ.setdefault("NO_GCE_CHECK", "true")
+    import tensorflow_datasets as tfds
+    from tensorflow_datasets.core.utils import gcs_utils
+
+    gcs_utils._is_gcs_disabled = True  # TFDS 4.9 asks a bucket even for sets that are on disk
+    return tfds
+
+
+def _builder(folder: Path) -> Any:
+    tfds = _tfds()
+    try:
+        return tfds.builder_from_directory(folder)
+    except Exception as error:  # a damaged description raises whatever its parser does
+        raise DataError(
+            f"{folder} can't be read by TFDS ({_reason(error)}). Delete it and prepare the set anew."
+        ) from error
+
+
+def _download(name: str, data_dir: str | None) -> None:
+    base, config, version = _parts(name)
+    root = _root(data_dir)
+    with contextlib.suppress(DataError):
+        _folder(name, data_dir)
+        return
+    tfds = _tfds()
+    if base not in tfds.list_builders(with_community_datasets=False):
+        raise DataError(_missing(name, base, root))
+    full = f"{base}/{config}" if config else base
+    try:
+        builder = tfds.builder(f"{full}:{version}" if version else full, data_dir=root)
+        _check_network(builder)
+        builder.download_and_prepare(download_config=tfds.download.DownloadConfig(try_download_gcs=False))
+    except DataError:
+        raise
+    except Exception as error:  # each set has its own script and its own kinds of failure
+        raise DataError(
+            f"TFDS set {name!r} can't be prepared in {root} ({_reason(error)}). "
+            "Mend that, or give --data_dir=DIR where it is prepared."
+        ) from error
+
+
+def _check_network(builder: Any) -> None:
+    """Raises DataError if the set's host has no address; TFDS alone would try for minutes."""
+    host = next((urllib.parse.urlparse(url).hostname for url in builder.url_infos), None)
+    if host is None or builder.MANUAL_DOWNLOAD_INSTRUCTIONS or urllib.request.getproxies():
+        return
+    try:
+        socket.getaddrinfo(host, None)
+    except OSError:
+        raise DataError(
+            f"TFDS set {builder.name!r} can't be fetched: {host} has no address here. Check the network, or prepare "
+            "the set on another machine and give --data_dir=DIR."
+        ) from None
+
+
+def _keys(builder: Any, name: str) -> tuple[str, str | None]:
+    """Returns the features that are the image and its class; a set without classes can be auxiliary or OOD."""
+    features = builder.info.features
+    tfds = _tfds()
+    keys = builder.info.supervised_keys or ("image", "label")
+    image, label = keys[0], keys[1]
+    flat = isinstance(features, tfds.features.FeaturesDict)
+    if not flat or image not in features or not isinstance(features[image], tfds.features.Image):
+        there = ", ".join(sorted(features)) if flat else type(features).__name__
+        raise DataError(
+            f"TFDS set {name!r} is no image classification set: it has no image feature {image!r} (features: {there})."
+        )
+    if features[image].np_dtype != np.uint8:
+        raise DataError(f"TFDS set {name!r} has {np.dtype(features[image].np_dtype).name} images. Allowed: uint8.")
+    is_class = label in features and isinstance(features[label], tfds.features.ClassLabel)
+    return image, label if is_class else None
+
+
+def _read(
+    builder: Any, name: str, split: str, image_key: str, label_key: str | None, image_size: int | None
+) -> Examples:
+    import tensorflow as tf
+
+    tfds = _tfds()
+    num = builder.info.splits[split].num_examples
+    height, width, channels = builder.info.features[image_key].shape
+    if image_size is None and (height is None or width is None):
+        raise DataError(f"TFDS set {name!r} has images of different sizes. Set the option image_size=NN to resize all.")
+    shape = (image_size or height, image_size or width, channels or 3)
+    memory.check_fits(
+        num * int(np.prod(shape)),
+        f"TFDS set {name!r}, split {split},",
+        "Set a smaller image_size, or choose another set.",
+    )
+    inputs = np.empty((num, *shape), np.uint8)
+    labels = np.empty(num, np.int64) if label_key else None
+    keys = [image_key, label_key] if label_key else [image_key]
+    is_fixed = None not in (height, width, channels)
+    filled = 0
+    try:
+        data = builder.as_dataset(
+            split=split,
+            read_config=tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False),  # the files' order
+            shuffle_files=False,
+        )
+        chosen = data.map(lambda example: {key: example[key] for key in keys})  # others may not form batches
+        for batch in chosen.batch(_BATCH if is_fixed else 1).prefetch(1).as_numpy_iterator():
+            arrays = batch[image_key]
+            end = filled + len(arrays)
+            inputs[filled:end] = images.adapt_images(arrays, shape)
+            if labels is not None:
+                labels[filled:end] = batch[label_key]
+            filled = end
+    except DataError:
+        raise
+    except (tf.errors.OpError, ValueError) as error:
+        raise DataError(
+            f"TFDS set {name!r}, split {split}, is damaged after {filled} of {num} examples ({_reason(error)}). "
+            f"Delete {builder.data_dir} and prepare it anew."
+        ) from error
+    return Examples(inputs, labels)
+
+
+def _reason(error: BaseException) -> str:
+    """Returns the first line of a foreign message, short enough for one of ours."""
+    text = re.sub(r"\{\{.*?\}\}|\[Op:.*?\]", "", str(error))  # TensorFlow's names of nodes
+    lines = [line.strip().rstrip(".:") for line in text.splitlines() if line.strip()]
+    return (lines[0] if lines else type(error).__name__)[:200]

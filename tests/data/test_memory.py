@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+import pytest
+
+from end2_tf.data import memory
+from end2_tf.errors import DataError
+
+
+def test_what_is_left_is_plausible():
+    left = memory.available_bytes()
+    assert left is None or 1e6 < left < 1e14
+
+
+def test_a_containers_limit_counts(monkeypatch, tmp_path):
+    (tmp_path / "memory.max").write_text("5000000\n")
+    (tmp_path / "memory.current").write_text("2000000\n")
+    monkeypatch.setattr(memory, "_CGROUP", tmp_path)
+    assert memory.available_bytes() == 3_000_000
+    (tmp_path / "memory.max").write_text("max\n")
+    assert memory.available_bytes() != 3_000_000
+
+
+def test_message_names_need_and_rest(monkeypatch):
+    monkeypatch.setattr(memory, "available_bytes", lambda: 2_000_000_000)
+    memory.check_fits(2_000_000_000, "a set", "Use less.")
+    with pytest.raises(DataError, match=r"^a set needs 3\.5 GB of memory; 2\.0 GB are left\. Use less\.$"):
+        memory.check_fits(3_500_000_000, "a set", "Use less.")
+
+
+def test_unknown_memory_is_no_obstacle(monkeypatch):
+    monkeypatch.setattr(memory, "available_bytes", lambda: None)
+    memory.check_fits(10**18, "a set", "Use less.")
