@@ -1,0 +1,216 @@
+"""What the evaluation stage left on disk, read lazily: results.json, arrays, training histories.
+
+Only results.json must be there: the page lacks the sections whose files are missing. A broken file is an error.
+"""
+
+from __future__ import annotations
+
+import csv
+import functools
+import json
+import math
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from end2_tf.errors import DataError
+from end2_tf.report import style
+
+_AGAIN = "Delete it and run the evaluation again."
+_UNREADABLE = (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error)
+
+
+# Every field of results.json that the page reads, and what stands for it where it is missing.
+_DEFAULTS: dict[str, Any] = {
+    "experiment": "experiment",
+    "created": "",
+    "command": "",
+    "config": {},
+    "versions": {},
+    "seconds": {},
+    "class_names": [],
+    "counts": {},
+    "num_bins": 15,
+    "num_members": None,
+    "rows": [],
+    "gap_closed": [],
+    "definitions": {},
+    "notes": [],
+}
+
+
+class Evaluation:
+    """One evaluation folder.
+
+    Args:
+        folder: Holds results.json and, optionally, labels.npz, predictions/, map.npz, simplex.npz and history/.
+
+    Raises:
+        DataError: results.json is missing or isn't what an evaluation writes.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = Path(folder)
+        self.results = _read_results(self.folder / "results.json")
+        self._archives: dict[str, Any] = {}
+
+    @functools.cached_property
+    def rows(self) -> list[dict[str, Any]]:
+        return self.results["rows"]
+
+    @functools.cached_property
+    def models(self) -> list[str]:
+        return style.in_order(row["model"] for row in self.rows)
+
+    @functools.cached_property
+    def pictured(self) -> list[str]:
+        """Models with predictions on disk, in order."""
+        return [m for m in self.models if (self.folder / "predictions" / f"{m}.npz").is_file()]
+
+    @functools.cached_property
+    def students(self) -> list[str]:
+        return [m for m in self.models if style.is_student(m)]
+
+    @functools.cached_property
+    def recommended(self) -> str | None:
+        """The student to show first: EnD² with auxiliary data if there is one, then EnD², then any other."""
+        preferred = [m for m in style.PREFERRED_STUDENTS if m in self.students]
+        return next(iter(preferred or self.students), None)
+
+    @functools.cached_property
+    def ood_names(self) -> list[str]:
+        """OOD test sets, in the order of results.json."""
+        return list(dict.fromkeys(row["dataset"] for row in self.rows if row["metric"].startswith("ood_")))
+
+    @property
+    def num_members(self) -> int | None:
+        """Of the ensemble; `single` rows are means over them."""
+        counted = [row.get("n") for row in self.rows if row["model"] == "single"]
+        return self.results["num_members"] or next((n for n in counted if n), None)
+
+    def style(self, model: str) -> style.ModelStyle:
+        return style.of(model, self.models)
+
+    def label(self, model: str) -> str:
+        """A model's name on the page; the ensemble's says how many members it has."""
+        if model == "ensemble" and self.num_members:
+            return f"Ensemble of {self.num_members}"
+        return self.style(model).label
+
+    def picture_label(self, model: str) -> str:
+        """A model's name in pictures of predictions, where a single member is the first and no mean over members."""
+        return "First member" if model == "single" else self.label(model)
+
+    def row(self, model: str, metric: str, dataset: str = "test") -> dict[str, Any] | None:
+        return self._index.get((model, metric, dataset))
+
+    def value(self, model: str, metric: str, dataset: str = "test") -> float | None:
+        """A metric's value, or None where it wasn't measured or is undefined (NaN)."""
+        row = self.row(model, metric, dataset)
+        value = None if row is None else row.get("value")
+        return float(value) if value is not None and math.isfinite(value) else None
+
+    @functools.cached_property
+    def _index(self) -> dict[tuple[str, str, str], dict[str, Any]]:
+        return {(row["model"], row["metric"], row["dataset"]): row for row in self.rows}
+
+    def has(self, name: str, key: str) -> bool:
+        """Says whether one .npz file is there and holds an array."""
+        return key in self.keys(name)
+
+    def has_prediction(self, model: str, key: str) -> bool:
+        return self.has(f"predictions/{model}.npz", key)
+
+    @functools.cached_property
+    def labels(self) -> np.ndarray:
+        """Class numbers of the test inputs, (n,)."""
+        return self.array("labels.npz", "test")
+
+    def probs(self, model: str, dataset: str) -> np.ndarray:
+        """A model's probabilities, (n, classes)."""
+        return self.array(f"predictions/{model}.npz", f"{dataset}/probs")
+
+    def uncertainty(self, model: str, dataset: str, kind: str) -> np.ndarray:
+        """A model's total, data or knowledge uncertainty in nats, (n,).
+
+        Total uncertainty is computed from the probabilities where it isn't stored.
+        """
+        key = f"{dataset}/{kind}_uncertainty"
+        if kind == "total" and not self.has_prediction(model, key):
+            p = self.probs(model, dataset).astype(np.float64)
+            return -np.sum(np.where(p > 0, p * np.log(np.where(p > 0, p, 1.0)), 0.0), axis=1)
+        return self.array(f"predictions/{model}.npz", key)
+
+    def array(self, name: str, key: str) -> np.ndarray:
+        """Returns one array of one .npz file.
+
+        Raises:
+            DataError: the file or the key is missing, or the file can't be read.
+        """
+        archive = self._archive(name)
+        if archive is None or key not in archive:
+            raise DataError(f"{self.folder / name} has no {key!r}. Run the evaluation again.")
+        try:
+            return archive[key]
+        except _UNREADABLE as error:
+            raise DataError(f"{self.folder / name} can't be read at {key!r} ({error}). {_AGAIN}") from error
+
+    def keys(self, name: str) -> list[str]:
+        archive = self._archive(name)
+        return [] if archive is None else list(archive)
+
+    def _archive(self, name: str) -> Any:
+        if name not in self._archives:
+            path = self.folder / name
+            try:
+                self._archives[name] = np.load(path, allow_pickle=False) if path.is_file() else None
+            except _UNREADABLE as error:
+                raise DataError(f"{path} is no readable .npz file ({error}). {_AGAIN}") from error
+        return self._archives[name]
+
+    def history(self, model: str) -> dict[str, np.ndarray]:
+        """Columns of history/<model>.csv, (epochs,); empty cells are NaN. Empty where there is no such file."""
+        path = self.folder / "history" / f"{model}.csv"
+        if not path.is_file():
+            return {}
+        with open(path, newline="", encoding="utf-8") as file:
+            lines = list(csv.DictReader(file))
+        try:
+            return {
+                name: np.array([float(line[name]) if line[name] else math.nan for line in lines])
+                for name in (lines[0] if lines else {})
+            }
+        except (TypeError, ValueError) as error:
+            raise DataError(f"{path} has a cell that is no number ({error}). {_AGAIN}") from error
+
+    @functools.cached_property
+    def histories(self) -> dict[str, dict[str, np.ndarray]]:
+        names = {path.stem for path in (self.folder / "history").glob("*.csv")}
+        found = {m: self.history(m) for m in style.in_order(names)}
+        return {m: columns for m, columns in found.items() if len(columns.get("epoch", ()))}
+
+    def close(self) -> None:
+        """Closes the .npz files that were opened."""
+        for archive in self._archives.values():
+            if archive is not None:
+                archive.close()
+        self._archives.clear()
+
+
+def _read_results(path: Path) -> dict[str, Any]:
+    try:
+        results = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(f"{path} is missing, so there is nothing to report. Run the evaluation first.") from None
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} is no readable JSON ({error}). {_AGAIN}") from error
+    rows = results.get("rows") if isinstance(results, dict) else None
+    needed = {"model", "dataset", "metric", "value"}
+    if not isinstance(rows, list) or not all(isinstance(row, dict) and needed <= row.keys() for row in rows):
+        raise DataError(
+            f"{path} has no list 'rows' of rows with model, dataset, metric, value, so no evaluation wrote it. {_AGAIN}"
+        )
+    return {name: default if results.get(name) is None else results[name] for name, default in _DEFAULTS.items()}

@@ -1,0 +1,137 @@
+"""Sentences and tables made of rows."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from end2_tf.report import tables
+from end2_tf.report.inputs import Evaluation
+
+
+def _evaluation(folder: Path, values: dict, **fields: object) -> Evaluation:
+    """An evaluation of the values given as {(model, metric, dataset): value or (value, sd, n)}."""
+    rows = []
+    for (model, metric, dataset), value in values.items():
+        value, sd, n = value if isinstance(value, tuple) else (value, None, 1)
+        rows.append({"model": model, "metric": metric, "dataset": dataset, "value": value, "sd": sd, "n": n})
+    (folder / "results.json").write_text(json.dumps({"rows": rows, **fields}), encoding="utf-8")
+    return Evaluation(folder)
+
+
+ERRORS = {
+    ("end2_aux", "error", "test"): 0.0493,
+    ("ensemble", "error", "test"): 0.0392,
+    ("single", "error", "test"): (0.0512, 0.003, 10),
+}
+
+
+def _knowing(correlation: float, student: float, teacher: float) -> dict:
+    return ERRORS | {
+        ("end2_aux", "knowledge_rank_correlation", "test"): correlation,
+        ("end2_aux", "ood_auroc_knowledge", "ring"): student,
+        ("ensemble", "ood_auroc_knowledge", "ring"): teacher,
+    }
+
+
+def test_headline_gives_accuracy_and_cost(tmp_path: Path):
+    first = tables.headline(_evaluation(tmp_path, ERRORS))[0].replace("\xa0", " ")
+    assert first == (
+        "EnD² + AUX gets 4.93 % of the test inputs wrong with one forward pass; "
+        "the ensemble of 10 gets 3.92 % wrong with 10 passes, and a single member 5.12 %."
+    )
+
+
+@pytest.mark.parametrize(
+    ("correlation", "student", "teacher", "words"),
+    [
+        (0.91, 0.93, 0.92, ["much like", "about as well as", "93.0 % against 92.0 %"]),
+        (0.60, 0.80, 0.92, ["roughly like", "less well than"]),
+        (0.30, 0.95, 0.90, ["only loosely like", "better than"]),
+        (-0.10, 0.49, 0.51, ["hardly like", "poorly", "50 % is chance"]),
+    ],
+)
+def test_headline_says_whether_the_student_knows(
+    tmp_path: Path, correlation: float, student: float, teacher: float, words: list[str]
+):
+    second = tables.headline(_evaluation(tmp_path, _knowing(correlation, student, teacher)))[1].replace("\xa0", " ")
+    assert second.startswith("Its knowledge uncertainty ranks test inputs")
+    for word in words:
+        assert word in second
+
+
+def test_headline_averages_over_ood_sets(tmp_path: Path):
+    values = _knowing(0.9, 0.9, 0.8)
+    values |= {("end2_aux", "ood_auroc_knowledge", "b"): 0.7, ("ensemble", "ood_auroc_knowledge", "b"): 0.6}
+    second = tables.headline(_evaluation(tmp_path, values))[1].replace("\xa0", " ")
+    assert "(2 OOD sets, on average)" in second
+    assert "80.0 % against 70.0 %" in second
+
+
+@pytest.mark.parametrize(
+    ("students", "recommended"),
+    [(["end", "end2", "end2_aux"], "end2_aux"), (["end", "end2"], "end2"), (["end"], "end"), ([], None)],
+)
+def test_recommended_student(tmp_path: Path, students: list[str], recommended: str | None):
+    values = {(m, "error", "test"): 0.1 for m in ["single", "ensemble", *students]}
+    assert _evaluation(tmp_path, values).recommended == recommended
+
+
+def test_spread_and_best(tmp_path: Path):
+    values = {
+        ("ensemble", "prr", "test"): 99.0,
+        ("end", "prr", "test"): (71.04, 1.26, 3),
+        ("end2", "prr", "test"): (71.02, 0.5, 3),
+        ("end2_nll", "prr", "test"): 60.0,
+        ("single_matched", "prr", "test"): 80.0,
+    }
+    (column,), lines = tables.results(_evaluation(tmp_path, values))
+    cells = {line.label: line.cells[0] for line in lines}
+    assert column.head == "PRR"
+    assert column.arrow == "↑"
+    assert cells["EnD"].text == "71.0"
+    assert cells["EnD"].spread == "± 1.3 (3)"
+    assert {label for label, cell in cells.items() if cell.best} == {"EnD", "EnD²"}  # equal as printed
+    assert cells["EnD² (NLL)"].spread == ""
+
+
+def test_undefined_values_are_dashes_and_never_best(tmp_path: Path):
+    values = {
+        ("end", "prr", "test"): None,
+        ("end2", "prr", "test"): float("nan"),
+        ("end2_aux", "prr", "test"): (50.0, float("nan"), 2),
+        ("ensemble", "prr", "test"): 60.0,
+    }
+    _, lines = tables.results(_evaluation(tmp_path, values))
+    assert [line.cells[0].text for line in lines] == ["60.0", "–", "–", "50.0"]
+    assert not any(line.cells[0].best for line in lines)  # no rival
+    assert all(line.cells[0].spread == "" for line in lines)
+
+
+def test_gaps(tmp_path: Path):
+    given = [
+        {"model": "end2", "metric": "error", "value": 0.854, "gap": 0.0125},
+        {"model": "end2", "metric": "nll", "value": None, "gap": -0.1},
+        {"model": "end", "metric": "error", "value": -0.2, "gap": 0.0125},
+    ]
+    heads, lines = tables.gaps(_evaluation(tmp_path, ERRORS, gap_closed=given))
+    assert heads == [("Error", "of 1.25 %"), ("NLL", "of -0.100 nats")]
+    assert [(line.label, [c.text for c in line.cells]) for line in lines] == [
+        ("EnD", ["-20 %", "–"]),
+        ("EnD²", ["85 %", "–"]),
+    ]
+
+
+def test_every_metric_has_a_definition(tmp_path: Path):
+    names = ["error", "nll", "brier", "ece", "prr", "misclassification_auroc", "misclassification_aupr"]
+    names += ["knowledge_rank_correlation", "knowledge_mean_ratio", "ood_auroc_total", "ood_aupr_epkl", "ood_fpr95_mkl"]
+    values = {("end2", name, "test"): 0.5 for name in names}
+    own = {"error": "Ours."}
+    found = tables.definitions(_evaluation(tmp_path, values, num_bins=20, definitions=own))
+    assert len(found) == len(names)
+    assert all(sentence and unit for _, sentence, unit in found)
+    sentences = {label: sentence for label, sentence, _ in found}
+    assert sentences["Error"] == "Ours."
+    assert "Number of bins here: 20." in sentences["ECE"]
