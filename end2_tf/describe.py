@@ -1,0 +1,104 @@
+"""What a run would be, without running it: the resolved config, its cost, and what is done already."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+
+from end2_tf import config
+from end2_tf.errors import DataError
+from end2_tf.stages import Run
+
+
+def text(run: Run) -> str:
+    """Returns the description as text; opens data only for its shapes."""
+    lines = [f"{run.name} in {run.root.path}", "", json.dumps(config.to_dict(run.experiment), indent=1)]
+    try:
+        run.prepare()
+        lines += ["", *_data(run), "", *_cost(run)]
+        lines += ["", *_done(run)]
+    except DataError as error:
+        lines += ["", f"Data: {error}"]
+    return "\n".join(lines)
+
+
+def _data(run: Run) -> list[str]:
+    data = run.data
+    sizes = [
+        f"{name} {len(part):,}"
+        for name, part in (("train", data.train), ("validation", data.validation), ("test", data.test))
+    ]
+    if data.auxiliary is not None:
+        sizes.append(f"auxiliary {len(data.auxiliary):,}")
+    sizes += [f"{name} {len(part):,}" for name, part in data.ood.items()]
+    names = ", ".join(data.class_names[:10]) + (", …" if data.num_classes > 10 else "")
+    return [
+        f"Data: {', '.join(sizes)} examples",
+        f"  inputs {data.input_shape} {data.train.inputs.dtype}, {data.num_classes} classes: {names}",
+    ]
+
+
+def _cost(run: Run) -> list[str]:
+    from end2_tf import ensemble
+
+    experiment, data = run.experiment, run.data
+    own = run.ensemble if experiment.ensemble.models else None
+    member = own.member(0) if own is not None else ensemble.build_member(experiment.ensemble, data, 0)
+    num_members = own.num_members if own is not None else experiment.ensemble.num_members
+    student = run.student_backbone()
+    epoch = len(data.train)
+    member_flops = (
+        0 if own is not None else 3 * forward_flops(member) * epoch * experiment.ensemble.epochs * num_members
+    )
+    share = experiment.transfer.auxiliary_share
+    lines = [
+        "Cost (a multiply-add is 2 FLOPs, the backward pass twice the forward pass):",
+        f"  member   {member.count_params():>12,} weights, {forward_flops(member):>14,} FLOPs forward an example",
+        f"  student  {student.count_params():>12,} weights, {forward_flops(student):>14,} FLOPs forward an example",
+        f"  ensemble {num_members} members, {experiment.ensemble.epochs} epochs: {member_flops:.2e} FLOPs"
+        + (" (your own, trained already)" if own is not None else ""),
+    ]
+    runs = 0.0
+    for name in experiment.student.methods:
+        more = 1 / (1 - share) if experiment.methods[name].auxiliary else 1.0
+        runs += more * experiment.student.num_seeds
+    flops = 3 * forward_flops(student) * epoch * experiment.student.epochs * runs
+    lines.append(
+        f"  students {len(experiment.student.methods)} methods × {experiment.student.num_seeds} seeds: {flops:.1e}"
+    )
+    transfer, per_value = experiment.transfer, 2 if experiment.transfer.dtype == "float16" else 4
+    views = transfer.num_views if transfer.mode == "views" else 1
+    inputs = 0 if transfer.mode == "online" else epoch * views + (0 if data.auxiliary is None else len(data.auxiliary))
+    logits = inputs * num_members * data.num_classes * per_value
+    lines.append(
+        f"  on disk  members {4e-6 * member.count_params() * num_members:,.1f} MB, transfer set {1e-6 * logits:,.1f} MB"
+    )
+    return lines
+
+
+def forward_flops(model: Any) -> int:
+    """Returns the FLOPs of one example's forward pass through dense layers and convolutions, 2 a multiply-add."""
+    total = 0
+    for layer in model._flatten_layers(include_self=False, recursive=True):
+        kernel = getattr(layer, "kernel", None)
+        if kernel is None:
+            continue
+        positions = 1
+        if len(kernel.shape) > 2:  # a convolution's kernel is used once at each output position
+            shape = layer.output.shape
+            positions = int(np.prod([n for n in shape[1:-1] if n is not None]))
+        total += 2 * int(np.prod(kernel.shape)) * positions
+    return total
+
+
+def _done(run: Run) -> list[str]:
+    parts = [("ensemble", run.ensemble_artefact), ("transfer", run.transfer_artefact)]
+    parts += [(f"student {method}, seed {seed}", artefact) for method, seed, artefact in run.students()]
+    parts.append(("evaluate", run.evaluation_artefact))
+    lines = ["Done in this workdir:"]
+    for name, artefact in parts:
+        state = "up to date" if artefact.manifest() is not None else ("begun" if artefact.path.is_dir() else "to do")
+        lines.append(f"  {name:<28} {state:<11} {artefact.path.relative_to(run.root.path)}")
+    return lines

@@ -1,0 +1,61 @@
+"""Trains members one after another with Keras `fit`: any architecture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from end2_tf import config, training
+from end2_tf.data.dataset import DataSet
+from end2_tf.data.pipeline import Order, batches
+from end2_tf.data.views import Views
+from end2_tf.losses import CrossEntropy
+
+
+def train(
+    member: keras.Model,
+    data: DataSet,
+    settings: config.Ensemble,
+    *,
+    seed: int,
+    checkpoint: Path | None = None,
+    validate: training.Validate | None = None,
+    callbacks: list[keras.callbacks.Callback] | None = None,
+    progress: training.Progress | None = None,
+) -> list[dict[str, float]]:
+    """Trains one network on labels, in place.
+
+    Args:
+        member: A freshly made model from raw inputs to logits.
+        data: Its train split is used; validation only for the history.
+        settings: Epochs, batch size, optimiser, augmentation.
+        seed: Of the order of data, augmentation and dropout.
+        checkpoint: Where to keep the state of an unfinished training.
+        validate: See `training.fit`.
+        callbacks: More Keras callbacks.
+        progress: Called with (epochs done, epochs, last row) after each epoch.
+
+    Returns:
+        One row an epoch, with the columns of `training.COLUMNS`.
+    """
+    order = Order(len(data.train), settings.batch_size, seed)
+    views = Views(settings.augmentation, data.train.inputs, seed)
+    labels = np.asarray(data.train.labels)
+    num_steps = order.steps_per_epoch * settings.epochs
+    return training.fit(
+        member,
+        CrossEntropy(),
+        lambda first: batches(
+            data.train, order, lambda epoch, view, ids: labels[ids], views=views, num_steps=num_steps, first_step=first
+        ),
+        steps_per_epoch=order.steps_per_epoch,
+        epochs=settings.epochs,
+        settings=settings.optimizer,
+        seed=seed,
+        checkpoint=checkpoint,
+        validate=validate,
+        callbacks=callbacks,
+        progress=progress,
+    )

@@ -1,0 +1,140 @@
+"""Trains all members at once: every weight in one array, one batched matrix product a layer, one optimiser step.
+
+For networks of dense layers, where a step of one small member is all overhead: 100 members of 64-64-64 take a few
+times as long as one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from end2_tf import config
+from end2_tf.checkpoint import Checkpoint
+from end2_tf.data.dataset import DataSet
+from end2_tf.data.views import Views
+from end2_tf.errors import TrainingError
+from end2_tf.training import Progress, optimizer
+
+
+def train(
+    members: list[keras.Model],
+    data: DataSet,
+    settings: config.Ensemble,
+    *,
+    seeds: list[int],
+    checkpoint: Path | None = None,
+    progress: Progress | None = None,
+) -> list[list[dict[str, float]]]:
+    """Trains members in place, each with its own initial values and its own order of data.
+
+    Args:
+        members: Models of one architecture that `is_batchable`, freshly made.
+        data: Its train split is used; validation only for the history.
+        settings: Epochs, batch size, optimiser, augmentation (jitter of features only).
+        seeds: One a member.
+        checkpoint: Where to keep the state of an unfinished training.
+        progress: Called with (epochs done, epochs, {"loss": mean over members}).
+
+    Returns:
+        For each member one row an epoch: epoch, loss.
+
+    Raises:
+        TrainingError: a member's loss is no longer finite; names the member.
+    """
+    prototype = members[0]
+    trainable = [_stack(members, "trainable_variables", i) for i in range(len(prototype.trainable_variables))]
+    frozen = [
+        tf.constant(np.stack([np.asarray(m.non_trainable_variables[i]) for m in members]))
+        for i in range(len(prototype.non_trainable_variables))
+    ]
+    num_examples = len(data.train)
+    steps = -(-num_examples // settings.batch_size)
+    unclipped = dataclasses.replace(settings.optimizer, clip_norm=None)  # clipping is per member, below
+    adam = optimizer(unclipped, steps * settings.epochs)
+    adam.build(trainable)
+    run_epoch = _epoch_function(prototype, trainable, frozen, adam, data, settings, np.asarray(seeds))
+
+    state = Checkpoint(checkpoint, [*trainable, *adam.variables])
+    losses = state.restore()
+    if losses is None:
+        losses = np.zeros((0, len(members)), np.float32)
+    for epoch in range(len(losses), settings.epochs):
+        values = run_epoch(tf.constant(epoch)).numpy()
+        if not np.isfinite(values).all():
+            bad = int(np.flatnonzero(~np.isfinite(values))[0])
+            raise TrainingError(
+                f"the loss of member {bad} of this stack is {values[bad]} in epoch {epoch + 1}. "
+                "Try a smaller ensemble.optimizer.learning_rate."
+            )
+        losses = np.concatenate([losses, values[None]])
+        state.save_now_and_then(losses)
+        if progress is not None:
+            progress(epoch + 1, settings.epochs, {"loss": float(values.mean())})
+    state.save(losses)
+    for index, member in enumerate(members):
+        for variable, stack in zip(member.trainable_variables, trainable, strict=True):
+            variable.assign(stack[index])
+    return [
+        [{"epoch": float(epoch + 1), "loss": float(row[index])} for epoch, row in enumerate(losses)]
+        for index in range(len(members))
+    ]
+
+
+def _stack(members: list[keras.Model], kind: str, place: int) -> keras.Variable:
+    values = np.stack([np.asarray(getattr(m, kind)[place]) for m in members])
+    return keras.Variable(values, name=getattr(members[0], kind)[place].name)  # the name decides weight decay
+
+
+def _epoch_function(prototype, trainable, frozen, adam, data, settings, seeds):
+    """Returns a graph that trains one epoch and gives each member's mean loss (members,)."""
+    inputs, labels = tf.constant(data.train.inputs), tf.constant(data.train.labels)
+    num_examples, size = len(data.train), settings.batch_size
+    views = Views(settings.augmentation, data.train.inputs, 0)
+    jitter = None if views.is_identity else tf.constant(views.feature_scale)
+    starts = tf.range(0, num_examples, size)
+    seeds = tf.constant(seeds, tf.int32)
+
+    def forward(weights):
+        values, constants, x = weights
+        return prototype.stateless_call(list(values), list(constants), x, training=True)[0]
+
+    @tf.function
+    def run(epoch):
+        keys = tf.stack([seeds, tf.fill(tf.shape(seeds), epoch)], axis=1)
+        noise = tf.map_fn(
+            lambda key: tf.random.stateless_uniform((num_examples,), key), keys, fn_output_signature=tf.float32
+        )
+        order = tf.argsort(noise, axis=1, stable=True)
+        total = tf.zeros((len(seeds),))
+        for start in starts:
+            rows = order[:, start : start + size]
+            x, y = tf.cast(tf.gather(inputs, rows), tf.float32), tf.gather(labels, rows)
+            if jitter is not None:
+                x += jitter * tf.random.stateless_normal(tf.shape(x), tf.stack([epoch * 65536 + start, seeds[0]]))
+            values = [variable.value for variable in trainable]
+            with tf.GradientTape() as tape:
+                tape.watch(values)
+                logits = tf.vectorized_map(forward, (values, frozen, x))
+                losses = tf.nn.sparse_softmax_cross_entropy_with_logits(y, tf.cast(logits, tf.float32))
+                member_losses = tf.reduce_mean(losses, axis=1)
+                loss = tf.reduce_sum(member_losses)  # a sum: each member's gradient is its own
+            gradients = tape.gradient(loss, values)
+            if settings.optimizer.clip_norm:
+                gradients = _clip_each_member(gradients, settings.optimizer.clip_norm)
+            adam.apply(gradients, trainable)
+            total += tf.reduce_sum(losses, axis=1)
+        return total / num_examples
+
+    return run
+
+
+def _clip_each_member(gradients: list[tf.Tensor], norm: float) -> list[tf.Tensor]:
+    """Scales each member's gradients to a global norm of at most `norm`."""
+    squares = tf.add_n([tf.reduce_sum(g * g, axis=tuple(range(1, g.shape.rank))) for g in gradients])
+    scale = norm / tf.maximum(tf.sqrt(squares), norm)
+    return [g * tf.reshape(scale, (-1, *[1] * (g.shape.rank - 1))) for g in gradients]

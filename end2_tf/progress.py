@@ -1,0 +1,53 @@
+"""What a run says while it works: a bar on a terminal, now and then a line elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+SECONDS_BETWEEN_LINES = 15.0
+SECONDS_BETWEEN_UPDATES = 0.2
+
+
+class Progress:
+    """Reports tasks by name; call it with (what, done, of, figures), as often as you like."""
+
+    def __init__(self, quiet: bool = False):
+        self.quiet = quiet
+        self.is_terminal = sys.stderr.isatty()
+        self._what, self._started, self._first, self._shown = "", 0.0, 0, 0.0
+
+    def __call__(self, what: str, done: int, of: int, figures: dict[str, float]) -> None:
+        now = time.monotonic()
+        if what != self._what:
+            self.end()
+            self._what, self._started, self._first = what, now, done - 1
+            self._shown = 0.0 if self.is_terminal else now
+        wait = SECONDS_BETWEEN_UPDATES if self.is_terminal else SECONDS_BETWEEN_LINES
+        if self.quiet or (now - self._shown < wait and done < of):
+            return
+        if not self.is_terminal and now - self._started < 2:
+            return  # too short to speak of
+        self._shown = now
+        per_unit = (now - self._started) / max(1, done - self._first)
+        left = f", {_duration(per_unit * (of - done))} left" if done < of else f", {_duration(now - self._started)}"
+        numbers = "".join(
+            f", {k.replace('_', ' ')} {v:.4g}" for k, v in figures.items() if k in ("loss", "temperature") and v == v
+        )
+        line = f"  {what}: {done}/{of}{numbers}{left}"
+        if self.is_terminal:
+            print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
+        else:
+            print(line, file=sys.stderr, flush=True)
+
+    def end(self) -> None:
+        """Closes the line of the current task."""
+        if self._what and self.is_terminal and not self.quiet:
+            print("\r\033[K", end="", file=sys.stderr, flush=True)
+        self._what = ""
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 3600 else f"{seconds / 3600:.1f} h"

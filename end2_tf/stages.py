@@ -1,0 +1,462 @@
+"""The pipeline, told in the order in which it happens."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import glob
+import importlib.metadata
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from end2_tf import __version__, config, workdir
+from end2_tf.config import Experiment
+from end2_tf.errors import ModelError
+from end2_tf.progress import Progress
+from end2_tf.workdir import Artefact, Workdir
+
+STAGES = ("ensemble", "transfer", "student", "evaluate", "report")
+FORMAT = 1  # goes into every digest: raise it when a change of the code makes older artefacts wrong
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What one stage did: whether it was up to date already, where its result is, and how long it took."""
+
+    stage: str
+    was_ready: bool
+    path: Path
+    seconds: float
+    summary: str = ""
+
+
+class Run:
+    """One experiment in one workdir.
+
+    Args:
+        name: Of the experiment.
+        experiment: Its values.
+        root: The workdir.
+        data_dir: Where TFDS keeps its data; None for its default.
+        download: Whether TFDS may fetch what is missing.
+        progress: Called with progress.
+        say: Prints a line for the user.
+        prepare: Called once, before the first thing that needs TensorFlow.
+        command: The command line that repeats this, for the report.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        experiment: Experiment,
+        root: Workdir,
+        *,
+        data_dir: str | None = None,
+        download: bool = False,
+        progress: Progress | None = None,
+        say: Callable[[str], None] = print,
+        prepare: Callable[[], None] = lambda: None,
+        command: str = "",
+    ):
+        self.name, self.experiment, self.root = name, experiment, root
+        self.data_dir, self.download = data_dir, download
+        self.progress, self.say = progress or Progress(quiet=True), say
+        self._start = prepare
+        self.command = command or f"python main.py --experiment={name}"
+
+    # Digests: what each stage's result depends on.
+
+    @functools.cached_property
+    def _prints(self) -> dict[str, str]:
+        """Fingerprints of the in-domain data alone, with auxiliary inputs, and with the OOD sets."""
+        from end2_tf.data import dataset
+
+        data = self.experiment.data
+        alone = dataclasses.replace(data, auxiliary=None, ood={})
+        variants = {"alone": alone, "auxiliary": dataclasses.replace(data, ood={}), "all": data}
+        return {key: dataset.fingerprint(value, data_dir=self.data_dir) for key, value in variants.items()}
+
+    @functools.cached_property
+    def ensemble_artefact(self) -> Artefact:
+        settings = self.experiment.ensemble
+        own = [workdir.sha256(Path(p)) for p in sorted(glob.glob(settings.models))] if settings.models else []
+        parts = [FORMAT, "ensemble", self._prints["alone"], settings, own, self.experiment.seed]
+        return self.root.artefact("ensemble", config.digest(*parts))
+
+    @functools.cached_property
+    def transfer_artefact(self) -> Artefact:
+        settings = dataclasses.replace(self.experiment.transfer, auxiliary_share=0.5)  # matters to students only
+        parts = [FORMAT, "transfer", self.ensemble_artefact.digest, self._prints["auxiliary"], settings]
+        return self.root.artefact("transfer", config.digest(*parts))
+
+    def student_artefact(self, method: str, seed: int) -> Artefact:
+        experiment = self.experiment
+        settings = dataclasses.replace(experiment.student, num_seeds=1, methods=("any",))
+        how = experiment.methods[method]
+        teacher = self.transfer_artefact.digest if self._is_distilled(method) else self._prints["alone"]
+        architecture = [experiment.ensemble.backbone, experiment.ensemble.options, self._own_digest()]
+        parts = [FORMAT, "student", teacher, how, settings, experiment.transfer, architecture, experiment.seed, seed]
+        return self.root.artefact("student", config.digest(*parts))
+
+    def _own_digest(self) -> str:
+        return self.ensemble_artefact.digest if self.experiment.ensemble.models else ""
+
+    @functools.cached_property
+    def evaluation_artefact(self) -> Artefact:
+        students = [a.digest for _, _, a in self.students()]
+        parts = [
+            FORMAT,
+            "evaluate",
+            self.ensemble_artefact.digest,
+            self._prints["all"],
+            students,
+            self.experiment.evaluation,
+        ]
+        return self.root.artefact("evaluation", config.digest(*parts, list(self.experiment.student.methods)))
+
+    def students(self) -> list[tuple[str, int, Artefact]]:
+        settings = self.experiment.student
+        return [(m, s, self.student_artefact(m, s)) for m in settings.methods for s in range(settings.num_seeds)]
+
+    def _is_distilled(self, method: str) -> bool:
+        return self.experiment.methods[method].loss != "cross_entropy"
+
+    # What stages share.
+
+    @functools.cache  # noqa: B019 - one run a process
+    def prepare(self) -> None:
+        """Called before the first work: starts TensorFlow, and builds once what later stages will need.
+
+        So an option that a loss or a backbone doesn't take is noticed now, not after hours of training.
+        """
+        self._start()
+        from end2_tf import ensemble, student
+        from end2_tf.data.views import Views
+
+        experiment = self.experiment
+        for name in experiment.student.methods:
+            student.build_loss(experiment.methods[name], f"methods.{name}")
+        for augmentation in (experiment.ensemble.augmentation, experiment.transfer.augmentation):
+            Views(augmentation, self.data.train.inputs, 0)
+        if not experiment.ensemble.models:
+            ensemble.engine(experiment.ensemble, ensemble.build_member(experiment.ensemble, self.data, 0))
+        self.student_backbone()
+
+    @functools.cached_property
+    def data(self) -> Any:
+        from end2_tf.data import dataset
+
+        return dataset.load(
+            self.experiment.data, data_dir=self.data_dir, download=self.download, seed=self.experiment.seed
+        )
+
+    @functools.cached_property
+    def ensemble(self) -> Any:
+        from end2_tf import ensemble
+
+        settings = self.experiment.ensemble
+        if settings.models:
+            return self._check_fits(ensemble.load(settings.models))
+        return ensemble.open_members(self.ensemble_artefact.path, settings.num_members)
+
+    def _check_fits(self, ensemble: Any) -> Any:
+        data = self.data
+        if ensemble.num_classes != data.num_classes:
+            raise ModelError(
+                f"the members of {self.experiment.ensemble.models!r} know {ensemble.num_classes} classes, "
+                f"but the data has {data.num_classes}. Give the data they were trained for."
+            )
+        ensemble.check_inputs(data.train.inputs[:1])
+        return ensemble
+
+    # Stages.
+
+    def run(self, stages: tuple[str, ...]) -> list[Outcome]:
+        """Runs stages that aren't up to date, in order; holds the workdir meanwhile."""
+        if self.download:
+            from end2_tf.data import dataset
+
+            dataset.download(self.experiment.data, data_dir=self.data_dir)
+        _ = self._prints  # data that aren't there are noticed before anything is written
+        self.root.check_writable()
+        with self.root.lock():
+            outcomes = []
+            for stage in stages:
+                started = time.monotonic()
+                was_ready, path, summary = getattr(self, f"run_{stage}")()
+                self.progress.end()
+                outcome = Outcome(stage, was_ready, path, time.monotonic() - started, summary)
+                self._tell(outcome)
+                outcomes.append(outcome)
+            return outcomes
+
+    def _tell(self, outcome: Outcome) -> None:
+        how = "up to date" if outcome.was_ready else f"{outcome.seconds:.0f} s"
+        summary = f": {outcome.summary}" if outcome.summary else ""
+        self.say(f"{outcome.stage:<9} {how:<10} {outcome.path}{summary}")
+
+    def run_ensemble(self) -> tuple[bool, Path, str]:
+        artefact = self.ensemble_artefact
+        manifest = artefact.manifest()
+        if manifest is not None:
+            return True, artefact.path, f"{manifest['num_members']} members"
+        self.prepare()
+        from end2_tf import ensemble, student
+        from end2_tf.losses import CrossEntropy
+
+        settings, started = self.experiment.ensemble, time.monotonic()
+        if settings.models:
+            members = self.ensemble
+            details = {"num_members": members.num_members, "models": settings.models}
+            self._warn_if_at_chance(members)
+        else:
+            self.root.check_writable(self._ensemble_bytes())
+            records = ensemble.train(
+                settings,
+                self.data,
+                artefact.path,
+                seed=self.experiment.seed,
+                validate=student.validator(self.data.validation, CrossEntropy(), 0.0),
+                report=self.progress,
+            )
+            details = {"num_members": len(records), "weights": [r["weights"] for r in records]}
+        artefact.path.mkdir(parents=True, exist_ok=True)
+        artefact.finish(seconds=time.monotonic() - started, **details)
+        return False, artefact.path, f"{details['num_members']} members"
+
+    def _ensemble_bytes(self) -> int:
+        from end2_tf import ensemble
+
+        member = ensemble.build_member(self.experiment.ensemble, self.data, 0)
+        return 5 * member.count_params() * self.experiment.ensemble.num_members
+
+    def _warn_if_at_chance(self, members: Any) -> None:
+        from end2_tf import metrics, uncertainty
+
+        held_out = self.data.validation.take(1000, self.experiment.seed)
+        probs = uncertainty.from_members(members.predict_logits(held_out.inputs))["probs"]
+        error = metrics.error_rate(probs, held_out.labels)
+        self.say(f"          your {members.num_members} members: {100 * error:.1f} % error on {len(held_out)} held out")
+        if error > 0.9 * (1 - 1 / self.data.num_classes):
+            self.say(
+                "          that is near chance: do they take raw inputs (pixels 0-255), and classes in this order?"
+            )
+
+    def run_transfer(self) -> tuple[bool, Path, str]:
+        artefact = self.transfer_artefact
+        manifest = artefact.manifest()
+        if manifest is None:
+            self.prepare()
+            from end2_tf import transfer
+
+            self._require(self.ensemble_artefact, "ensemble")
+            data, settings, started = self.data, self.experiment.transfer, time.monotonic()
+            inputs = len(data.train) * (settings.num_views if settings.mode == "views" else 1)
+            inputs += len(data.auxiliary) if data.auxiliary is not None else 0
+            per_input = self.ensemble.num_members * data.num_classes * (2 if settings.dtype == "float16" else 4)
+            self.root.check_writable(0 if settings.mode == "online" else inputs * per_input)
+            artefact.path.mkdir(parents=True, exist_ok=True)
+            details = transfer.record(
+                self.ensemble, data, settings, artefact.path, seed=self._view_seed(), report=self.progress
+            )
+            details["members"] = self._member_digests()
+            manifest = artefact.finish(
+                seconds=time.monotonic() - started,
+                class_names=list(data.class_names),
+                data=self._prints["auxiliary"],
+                **details,
+            )
+            ready = False
+        else:
+            ready = True
+        n, m, k = manifest["logits"]
+        if manifest["mode"] == "online":
+            return ready, artefact.path, f"members are asked during training ({m} members)"
+        return ready, artefact.path, f"{n} + {manifest['auxiliary']} auxiliary inputs, {m} members, {k} classes"
+
+    def _member_digests(self) -> list[str]:
+        manifest = self.ensemble_artefact.manifest() or {}
+        return manifest.get("weights", [])
+
+    def _view_seed(self) -> int:
+        return self.experiment.seed
+
+    def run_student(self) -> tuple[bool, Path, str]:
+        todo = [(m, s, a) for m, s, a in self.students() if a.manifest() is None]
+        for number, (method, seed, artefact) in enumerate(todo):
+            name = f"{method}, seed {seed} ({number + 1} of {len(todo)})"
+            self._train_student(method, seed, artefact, name)
+        return not todo, self.root.path / "student", f"{len(self.students())} students"
+
+    def _train_student(self, method: str, seed: int, artefact: Artefact, name: str) -> None:
+        self.prepare()
+        import keras
+
+        from end2_tf import student, training, transfer
+        from end2_tf.ensemble import seed_of
+
+        experiment, data, started = self.experiment, self.data, time.monotonic()
+        how = experiment.methods[method]
+        transfer_set = None
+        if self._is_distilled(method):
+            self._require(self.transfer_artefact, "transfer")
+            manifest = self.transfer_artefact.manifest() or {}
+            if manifest["mode"] != "online":
+                transfer_set = transfer.open_set(self.transfer_artefact.path, manifest["views"])
+        artefact.path.mkdir(parents=True, exist_ok=True)
+        own_seed = seed_of(experiment.seed, 1_000_000 + seed)  # members count from 0
+        keras.utils.set_random_seed(own_seed)
+        if experiment.student.mixed_precision:
+            keras.mixed_precision.set_global_policy("mixed_bfloat16")
+        try:
+            backbone = self.student_backbone()
+        finally:
+            keras.mixed_precision.set_global_policy("float32")
+        model, history = student.train(
+            backbone,
+            how,
+            experiment.student,
+            data.train,
+            seed=own_seed,
+            view_seed=self._view_seed(),
+            transfer=experiment.transfer,
+            auxiliary=data.auxiliary,
+            transfer_set=transfer_set,
+            ensemble=self.ensemble if experiment.transfer.mode == "online" and self._is_distilled(method) else None,
+            validation=data.validation,
+            checkpoint=artefact.path / ".checkpoint.npz",
+            tensorboard=artefact.path / "tensorboard",
+            report=lambda what, done, of, row: self.progress(f"{name}: {what}", done, of, row),
+            field=f"methods.{method}",
+        )
+        workdir.write_atomically(artefact.path / "model.keras", lambda path: model.save(path))
+        workdir.write_text(artefact.path / "history.csv", training.history_csv(history))
+        from end2_tf.ensemble import architecture
+
+        artefact.finish(
+            method=method,
+            seed=seed,
+            seconds=time.monotonic() - started,
+            weights=workdir.weights_digest(model.get_weights(), architecture(model.backbone)),
+        )
+        (artefact.path / ".checkpoint.npz").unlink(missing_ok=True)
+
+    def student_backbone(self) -> Any:
+        from end2_tf import backbones, ensemble
+
+        settings, teacher = self.experiment.student, self.experiment.ensemble
+        if settings.backbone is None and teacher.models:
+            return ensemble.fresh_copy(self.ensemble.member(0))
+        mean, std = self.data.normalisation()
+        same = settings.backbone is None
+        options = settings.options if settings.options is not None else (teacher.options if same else {})
+        return backbones.build(
+            settings.backbone or teacher.backbone,
+            options,
+            input_shape=self.data.input_shape,
+            num_classes=self.data.num_classes,
+            mean=mean,
+            std=std,
+            field="student.backbone",
+        )
+
+    def run_evaluate(self) -> tuple[bool, Path, str]:
+        artefact = self.evaluation_artefact
+        ready = artefact.manifest() is not None
+        if not ready:
+            self._evaluate(artefact)
+        from end2_tf import tables
+
+        results = workdir.read_json(artefact.path / "results.json")
+        text = tables.rows_csv(results["rows"])
+        target = self.root.path / "results.csv"
+        if not target.is_file() or target.read_text(encoding="utf-8") != text:
+            workdir.write_text(target, text)
+            workdir.write_json(self.root.path / "results.json", results)
+        return ready, target, f"{len(results['rows'])} numbers"
+
+    def _evaluate(self, artefact: Artefact) -> None:
+        self.prepare()
+        import keras
+
+        from end2_tf import ensemble, training
+        from end2_tf.evaluate import Evaluation
+
+        self._require(self.ensemble_artefact, "ensemble")
+        evaluation = Evaluation(self.data, self.experiment.evaluation, self.progress)
+        evaluation.add_ensemble(self.ensemble)
+        histories: dict[str, Path] = {}
+        for method in self.experiment.student.methods:
+            models = []
+            for other, _, student in self.students():
+                if other == method:
+                    self._require(student, "student")
+                    models.append(keras.saving.load_model(student.path / "model.keras"))
+                    histories.setdefault(method, student.path / "history.csv")
+            self.progress(f"evaluating {method}", 0, 1, {})
+            evaluation.add_student(method, models)
+        evaluation.add_posterior()
+        artefact.path.mkdir(parents=True, exist_ok=True)
+        if not self.experiment.ensemble.models:
+            records = [ensemble.read_record(self.ensemble_artefact.path, i) for i in range(self.ensemble.num_members)]
+            curves = training.history_csv(training.mean_history([r["history"] for r in records if r]))
+            workdir.write_text(artefact.path / "history" / "ensemble.csv", curves)
+        for method, path in histories.items():
+            workdir.write_text(artefact.path / "history" / f"{method}.csv", path.read_text(encoding="utf-8"))
+        stages = [self.ensemble_artefact, self.transfer_artefact, *(a for _, _, a in self.students())]
+        evaluation.write(
+            artefact.path,
+            {
+                "experiment": self.name,
+                "created": datetime.now(UTC).isoformat(timespec="seconds"),
+                "config": config.to_dict(self.experiment),
+                "versions": versions(),
+                "seconds": _seconds(stages),
+                "num_members": self.ensemble.num_members,
+                "command": self.command,
+            },
+        )
+        artefact.finish()
+
+    def run_report(self) -> tuple[bool, Path, str]:
+        self._require(self.evaluation_artefact, "evaluate")
+        page = self.root.path / "report.html"
+        artefact = Artefact(self.root.path, "report", "")
+        manifest = artefact.manifest()
+        key = config.digest(FORMAT, "report", self.evaluation_artefact.digest)
+        if manifest and manifest.get("of") == key and page.is_file() and workdir.sha256(page) == manifest.get("page"):
+            return True, page, ""
+        from end2_tf import report
+
+        page = report.build(self.evaluation_artefact.path, self.root.path)
+        artefact.finish(of=key, page=workdir.sha256(page))
+        return False, page, ""
+
+    def _require(self, artefact: Artefact, stage: str) -> None:
+        """Runs an earlier stage whose result isn't there, so that `--stage=report` alone works too."""
+        if artefact.manifest() is None:
+            getattr(self, f"run_{stage}")()
+
+
+def versions() -> dict[str, str]:
+    """Returns the versions that numbers may depend on."""
+    import platform
+
+    names = ("tensorflow", "keras", "tensorflow-probability", "numpy", "scikit-learn")
+    return {
+        "end2_tf": __version__,
+        "python": platform.python_version(),
+        **{n: importlib.metadata.version(n) for n in names},
+    }
+
+
+def _seconds(artefacts: list[Artefact]) -> dict[str, float]:
+    total: dict[str, float] = {}
+    for artefact in artefacts:
+        manifest = artefact.manifest()
+        if manifest is not None:
+            total[artefact.stage] = total.get(artefact.stage, 0.0) + float(manifest.get("seconds", 0.0))
+    return total

@@ -1,0 +1,280 @@
+"""Trains a student: any backbone, any loss in end2_tf/losses/, any data set."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from end2_tf import config, registry, training
+from end2_tf.data.dataset import Examples
+from end2_tf.data.pipeline import Order, Targets, batches
+from end2_tf.data.views import CLEAN, Views
+from end2_tf.ensemble import Ensemble
+from end2_tf.errors import ConfigError, ModelError, ShapeError, suggestion
+from end2_tf.layers import DirichletHead, SoftmaxHead
+from end2_tf.losses import DistillationLoss
+from end2_tf.models import UncertaintyClassifier
+from end2_tf.transfer import Report, TransferSet, record_in_memory
+
+
+def build_loss(method: config.Method, field: str = "methods") -> keras.losses.Loss:
+    """Returns a method's loss, with the temperature and the head's offset where it takes them.
+
+    Raises:
+        ConfigError: an option that the loss doesn't take, or a value that it refuses.
+    """
+    loss_class = getattr(registry.module("loss", method.loss, f"{field}.loss"), registry.class_name(method.loss))
+    options = dict(method.loss_options)
+    own = [n for n in inspect.signature(loss_class.__init__).parameters if n not in ("self", "kwargs")]
+    given = ("targets", "temperature", "offset")  # set here, from the method's own fields
+    allowed = [name for name in own if name not in given]
+    for key in options:
+        if key not in allowed:
+            raise ConfigError(
+                f"{field}.loss_options has {key!r}, which loss {method.loss!r} doesn't take. {suggestion(key, allowed)}"
+                f"Its options: {', '.join(allowed) or 'none'}."
+            )
+    if issubclass(loss_class, DistillationLoss):
+        options |= {"targets": "statistics", "temperature": method.temperature, "offset": method.offset}
+    return loss_class(**options)
+
+
+def head_of(loss: keras.losses.Loss, offset: float) -> DirichletHead | SoftmaxHead:
+    """Returns the head that a student trained with this loss is published with."""
+    return DirichletHead(offset) if getattr(loss, "head", "softmax") == "dirichlet" else SoftmaxHead()
+
+
+def validator(examples: Examples, loss: keras.losses.Loss, offset: float, batch_size: int = 1000) -> training.Validate:
+    """Returns a function that measures a network's logits on held-out examples, for the training's history."""
+    is_dirichlet = getattr(loss, "head", "softmax") == "dirichlet"
+    labels = np.asarray(examples.labels)
+    functions: dict[int, Any] = {}
+
+    def validate(model: keras.Model) -> dict[str, float]:
+        if id(model) not in functions:
+            functions[id(model)] = tf.function(lambda x: model(x, training=False), reduce_retracing=True)
+        chunks = range(0, len(labels), batch_size)
+        call = functions[id(model)]
+        rows = [call(tf.cast(examples.inputs[i : i + batch_size], tf.float32)).numpy() for i in chunks]
+        alphas = np.exp(np.clip(np.concatenate(rows).astype(np.float64), -500, 500))
+        if is_dirichlet:
+            alphas += offset
+        alpha0 = alphas.sum(1)
+        log_probs = np.log(alphas) - np.log(alpha0)[:, None]
+        return {
+            "validation_error": float(np.mean(log_probs.argmax(1) != labels)),
+            "validation_nll": float(-np.mean(log_probs[np.arange(len(labels)), labels])),
+            "alpha0": float(np.exp(np.mean(np.log(alpha0)))) if is_dirichlet else float("nan"),
+        }
+
+    return validate
+
+
+def train(
+    backbone: keras.Model,
+    method: config.Method,
+    settings: config.Student,
+    examples: Examples,
+    *,
+    seed: int,
+    view_seed: int,
+    transfer: config.Transfer,
+    auxiliary: Examples | None = None,
+    transfer_set: TransferSet | None = None,
+    ensemble: Ensemble | None = None,
+    validation: Examples | None = None,
+    checkpoint: Path | None = None,
+    tensorboard: Path | None = None,
+    callbacks: list[keras.callbacks.Callback] | None = None,
+    report: Report = lambda *args: None,
+    field: str = "methods",
+) -> tuple[UncertaintyClassifier, list[dict[str, float]]]:
+    """Trains one student and gives it its head.
+
+    Args:
+        backbone: Freshly made model from raw inputs to logits; trained in place.
+        method: Loss, temperature, offset, whether auxiliary inputs are used.
+        settings: Epochs, batch size, optimiser.
+        examples: In-domain inputs; labels are used by losses on labels only.
+        seed: Of the order of data and dropout.
+        view_seed: Of the augmentation; the transfer set's own, where its views were recorded.
+        transfer: Mode, augmentation, share of auxiliary inputs.
+        auxiliary: Inputs without labels.
+        transfer_set: Recorded logits (every mode but online).
+        ensemble: The members (online mode).
+        validation: For the history.
+        checkpoint: Where to keep the state of an unfinished training.
+        tensorboard: Folder for scalars.
+        callbacks: More Keras callbacks.
+        report: Called with progress.
+        field: Where the method stands in the config, for messages.
+
+    Returns:
+        The published model, and the history with the columns of `training.COLUMNS`.
+    """
+    loss = build_loss(method, field)
+    use = auxiliary if method.auxiliary else None
+    order = Order(
+        len(examples),
+        settings.batch_size,
+        seed,
+        num_auxiliary=0 if use is None else len(use),
+        auxiliary_share=transfer.auxiliary_share,
+    )
+    # Where members were recorded on clean inputs and the student sees augmented ones, that is the paper's way.
+    views = Views(transfer.augmentation, examples.inputs, view_seed)
+    lesson = _lesson(loss, method, settings.epochs, examples, transfer, transfer_set, ensemble, backbone, report)
+    num_steps = order.steps_per_epoch * settings.epochs
+    history = training.fit(
+        backbone,
+        loss,
+        lambda first: batches(
+            examples,
+            order,
+            lesson.targets,
+            views=views,
+            num_steps=num_steps,
+            first_step=first,
+            auxiliary=use,
+            num_views=lesson.num_views,
+            label_batch=lesson.label_batch,
+        ),
+        steps_per_epoch=order.steps_per_epoch,
+        epochs=settings.epochs,
+        settings=method.optimizer or settings.optimizer,
+        seed=seed,
+        checkpoint=checkpoint,
+        temperature=lesson.temperature,
+        validate=validator(validation, loss, method.offset) if validation is not None else None,
+        tensorboard=tensorboard,
+        callbacks=callbacks,
+        progress=lambda epoch, epochs, row: report("training", epoch, epochs, row),
+    )
+    return UncertaintyClassifier(backbone, head_of(loss, method.offset)), history
+
+
+@dataclasses.dataclass(frozen=True)
+class _Lesson:
+    """Where a student's targets come from: labels, a transfer set, or members asked during training."""
+
+    targets: Targets
+    temperature: training.Temperature | None = None
+    num_views: int | None = None
+    label_batch: Callable[[Any, Any, Any], Any] | None = None
+
+
+def _lesson(loss, method, epochs, examples, transfer, transfer_set, ensemble, backbone, report) -> _Lesson:
+    if not isinstance(loss, DistillationLoss):
+        labels = np.asarray(examples.labels)
+        return _Lesson(lambda epoch, view, ids: labels[ids])
+    temperature = training.Temperature(method, epochs)
+    if transfer.mode == "online":
+        if ensemble is None:
+            raise ConfigError(
+                "transfer.mode is 'online', but no ensemble was given. Give one, or set transfer.mode=clean."
+            )
+        _check_classes(backbone, ensemble.num_classes)
+        return _online_lesson(loss, temperature, epochs, ensemble)
+    if transfer_set is None:
+        raise ConfigError(f"transfer.mode is {transfer.mode!r}, but no transfer set was given. Record one first.")
+    _check_classes(backbone, next(iter(transfer_set.logits.values())).shape[2])
+    look_up = transfer_set.statistics(loss, temperature.levels, with_auxiliary=method.auxiliary, report=report)
+    if transfer.mode == "views" and CLEAN not in transfer_set.logits:
+        return _Lesson(
+            lambda e, view, ids: look_up(temperature.level(e), view, ids), temperature, transfer_set.num_views
+        )
+    return _Lesson(lambda epoch, _, ids: look_up(temperature.level(epoch), CLEAN, ids), temperature)
+
+
+def _online_lesson(
+    loss: DistillationLoss, temperature: training.Temperature, epochs: int, ensemble: Ensemble
+) -> _Lesson:
+    """Members say in the graph, batch by batch, what they think of the very input that the student sees."""
+    values = tf.constant([temperature(epoch) for epoch in range(epochs)], tf.float64)
+
+    def ask(inputs: tf.Tensor, _: tf.Tensor, epoch: tf.Tensor) -> tf.Tensor:
+        return tf.cast(loss.reduce_members(ensemble.logits(inputs), values[epoch]), tf.float32)
+
+    return _Lesson(lambda epoch, view, ids: np.zeros((len(ids), 0), np.float32), temperature, None, ask)
+
+
+def _check_classes(backbone: keras.Model, num_classes: int) -> None:
+    got = backbone.output_shape[-1]
+    if got != num_classes:
+        raise ModelError(
+            f"the student has {got} outputs, but the members know {num_classes} classes. Give it {num_classes}."
+        )
+
+
+def distil(
+    members: Ensemble | list[keras.Model],
+    student: keras.Model,
+    inputs: np.ndarray,
+    *,
+    auxiliary: np.ndarray | None = None,
+    validation: tuple[np.ndarray, np.ndarray] | None = None,
+    loss: str = "mean_precision",
+    epochs: int = 90,
+    batch_size: int = 128,
+    seed: int = 0,
+    online: bool = False,
+    augmentation: config.Augmentation | None = None,
+    **method: Any,
+) -> UncertaintyClassifier:
+    """Distils Keras models into one that keeps their mean and their disagreement.
+
+    Args:
+        members: An `Ensemble`, or Keras models from raw inputs to logits or probabilities.
+        student: An untrained Keras model from the same inputs to logits (n, classes); trained in place.
+        inputs: The transfer set, (n, ...); labels aren't needed.
+        auxiliary: More inputs, from outside the domain, on which the student learns where members disagree.
+        validation: (inputs, labels), only for the history.
+        loss: A file in end2_tf/losses/.
+        epochs, batch_size, seed: Of the student's training.
+        online: Ask the members during training, on the student's own augmented view, instead of once beforehand.
+        augmentation: Random changes of the student's inputs.
+        **method: More fields of `end2_tf.config.Method`: loss_options, offset, temperature, optimizer, ….
+
+    Returns:
+        A Keras model whose `predict` returns probabilities, alphas and uncertainties.
+
+    Raises:
+        ConfigError, ModelError, ShapeError: something doesn't fit together; says what and what to do.
+
+    Example:
+        >>> student = end2_tf.distil(members, build(), x_train, epochs=30)
+        >>> student.predict(x_test)["knowledge_uncertainty"]
+    """
+    teacher = members if isinstance(members, Ensemble) else Ensemble(members)
+    teacher.check_inputs(inputs)
+    if tuple(student.input_shape[1:]) != teacher.input_shape:
+        raise ShapeError(
+            f"the student takes inputs {student.input_shape[1:]}, the members {teacher.input_shape}. Make them equal."
+        )
+    fields = {"optimizer": config.Optimizer(learning_rate=1e-3), **method}
+    how = config.Method(loss=loss, auxiliary=auxiliary is not None, **fields)
+    examples = Examples(np.asarray(inputs), None)
+    extra = None if auxiliary is None else Examples(np.asarray(auxiliary), None)
+    transfer = config.Transfer(mode="online" if online else "clean", augmentation=augmentation or config.Augmentation())
+    keras.utils.set_random_seed(seed)
+    model, _ = train(
+        student,
+        how,
+        config.Student(epochs=epochs, batch_size=batch_size),
+        examples,
+        seed=seed,
+        view_seed=seed,
+        transfer=transfer,
+        auxiliary=extra,
+        transfer_set=None if online else record_in_memory(teacher, examples, extra),
+        ensemble=teacher,
+        validation=None if validation is None else Examples(*map(np.asarray, validation)),
+    )
+    return model

@@ -1,0 +1,241 @@
+"""Trains one Keras model by `compile`/`fit`: members and students alike.
+
+Knows no data set and no loss by name. A training that was killed goes on from its last checkpoint and, with
+deterministic operations, ends in the same weights as one that wasn't.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from end2_tf import config, schedules
+from end2_tf.checkpoint import Checkpoint
+from end2_tf.errors import TrainingError
+
+COLUMNS = ("epoch", "loss", "learning_rate", "temperature", "alpha0", "validation_error", "validation_nll")
+
+
+@keras.saving.register_keras_serializable("end2_tf")
+class LearningRate(keras.optimizers.schedules.LearningRateSchedule):
+    """`end2_tf.schedules.learning_rate` as Keras wants it: a table over the steps, looked up in the graph.
+
+    Args:
+        optimizer: The fields of `end2_tf.config.Optimizer` that matter here.
+        num_steps: Length of the training.
+    """
+
+    def __init__(self, schedule: str, base: float, num_steps: int, cycle: float):
+        self.schedule, self.base, self.num_steps, self.cycle = schedule, base, num_steps, cycle
+        steps = np.arange(num_steps)
+        self._table = np.asarray(schedules.learning_rate(schedule, base, steps, num_steps, cycle), np.float32)
+
+    def __call__(self, step: Any) -> Any:
+        position = tf.clip_by_value(tf.cast(step, tf.int32), 0, self.num_steps - 1)
+        return tf.gather(tf.constant(self._table), position)
+
+    def get_config(self) -> dict[str, Any]:
+        return {"schedule": self.schedule, "base": self.base, "num_steps": self.num_steps, "cycle": self.cycle}
+
+
+def optimizer(settings: config.Optimizer, num_steps: int) -> keras.optimizers.Optimizer:
+    """Returns Adam with the schedule over `num_steps` steps; weight decay spares biases and normalisation."""
+    rate = LearningRate(settings.schedule, settings.learning_rate, num_steps, settings.cycle)
+    adam = keras.optimizers.Adam(
+        learning_rate=rate, weight_decay=settings.weight_decay or None, global_clipnorm=settings.clip_norm
+    )
+    if settings.weight_decay:
+        adam.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    return adam
+
+
+@dataclasses.dataclass(frozen=True)
+class Temperature:
+    """The temperature of each epoch: the schedule at the epoch's first step, on its grid of levels."""
+
+    method: config.Method
+    epochs: int
+
+    @property
+    def levels(self) -> np.ndarray:
+        if self.method.temperature_schedule == "constant":
+            return np.asarray([self.method.temperature])
+        return schedules.temperature_levels(self.method.temperature, self.method.temperature_levels)
+
+    def level(self, epoch: int) -> int:
+        """Returns the index into `levels`."""
+        method = self.method
+        if method.temperature_schedule == "constant":
+            return 0
+        value = schedules.temperature("anneal", method.temperature, epoch, self.epochs, method.temperature_cycle)
+        return int(schedules.level_of(value, self.levels))
+
+    def __call__(self, epoch: int) -> float:
+        return float(self.levels[self.level(epoch)])
+
+
+Validate = Callable[[keras.Model], dict[str, float]]
+"""Returns validation_error, validation_nll and, for a Dirichlet, alpha0."""
+
+Progress = Callable[[int, int, dict[str, float]], None]
+"""(epochs done, epochs, last row of the history); called after each epoch."""
+
+
+def fit(
+    model: keras.Model,
+    loss: keras.losses.Loss,
+    batches: Callable[[int], tf.data.Dataset],
+    *,
+    steps_per_epoch: int,
+    epochs: int,
+    settings: config.Optimizer,
+    seed: int,
+    checkpoint: Path | None = None,
+    temperature: Temperature | None = None,
+    validate: Validate | None = None,
+    tensorboard: Path | None = None,
+    callbacks: list[keras.callbacks.Callback] | None = None,
+    progress: Progress | None = None,
+) -> list[dict[str, float]]:
+    """Trains `model` in place.
+
+    Args:
+        model: From raw inputs to logits.
+        loss: Of (targets, logits).
+        batches: first step → pipeline from that step to the end of the training.
+        steps_per_epoch, epochs: Length of the training.
+        settings: Optimiser.
+        seed: Of dropout; the data's seed is in `batches`.
+        checkpoint: Where to keep the state of an unfinished training; removed by the caller when its result is safe.
+        temperature: Of each epoch, given to `loss.temperature`.
+        validate: Called about 50 times over the training, for the history.
+        tensorboard: Folder for TensorBoard's scalars.
+        callbacks: More Keras callbacks.
+        progress: Called with (epochs done, epochs, last row) after each epoch.
+
+    Returns:
+        One row an epoch with the keys of `COLUMNS`; NaN where a column wasn't measured.
+
+    Raises:
+        TrainingError: the loss is no longer finite; the last good checkpoint is kept.
+    """
+    num_steps = steps_per_epoch * epochs
+    model.compile(
+        optimizer=optimizer(settings, num_steps),
+        loss=loss,
+        steps_per_execution=steps_per_execution(steps_per_epoch),
+        jit_compile=False,  # on CPU, XLA takes seconds to compile and gains nothing on networks this small
+    )
+    model.optimizer.build(model.trainable_variables)
+    variables = [*model.trainable_variables, *model.non_trainable_variables, *model.optimizer.variables]
+    state = Checkpoint(checkpoint, variables)
+    rows = _rows(state.restore())
+    if len(rows) < epochs:
+        history = _History(state, rows, epochs, temperature, validate, seed, progress)
+        scalars = [keras.callbacks.TensorBoard(tensorboard, write_graph=False)] if tensorboard else []
+        model.fit(
+            batches(len(rows) * steps_per_epoch),
+            initial_epoch=len(rows),
+            epochs=epochs,
+            steps_per_epoch=steps_per_epoch,
+            shuffle=False,  # the pipeline has its own order
+            verbose=0,
+            callbacks=[history, *scalars, *(callbacks or [])],
+        )
+    _forget_training(model)
+    return rows
+
+
+def _forget_training(model: keras.Model) -> None:
+    """Takes the optimiser and the loss off a model, so that saving it saves the network alone."""
+    model.optimizer = None
+    model.compiled = False
+
+
+def _rows(history: np.ndarray | None) -> list[dict[str, float]]:
+    return [] if history is None else [dict(zip(COLUMNS, map(float, row), strict=True)) for row in history]
+
+
+def steps_per_execution(steps_per_epoch: int) -> int:
+    """Returns how many steps one call of the graph makes: a divisor of the epoch, since Keras makes whole calls."""
+    if steps_per_epoch <= 100:
+        return steps_per_epoch
+    return max(k for k in range(1, 33) if steps_per_epoch % k == 0)
+
+
+class _History(keras.callbacks.Callback):
+    """Sets what depends on the epoch, notes what came of it, keeps checkpoints."""
+
+    def __init__(self, state, rows, epochs, temperature, validate, seed, progress):
+        super().__init__()
+        self.state, self.rows, self.epochs = state, rows, epochs
+        self.temperature, self.validate, self.seed, self.progress = temperature, validate, seed, progress
+        self.every = max(1, epochs // 50)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if self.temperature is not None:
+            self.model.loss.temperature.assign(self.temperature(epoch))
+        for number, generator in enumerate(_seed_generators(self.model)):
+            generator.state.assign(np.random.SeedSequence([self.seed, number, epoch]).generate_state(2))
+
+    def on_epoch_end(self, epoch, logs=None):
+        loss = float((logs or {})["loss"])
+        if not math.isfinite(loss):
+            step = (epoch + 1) * (self.params.get("steps") or 0)
+            kept = f" The last good state is in {self.state.path}." if self.state.path else ""
+            raise TrainingError(
+                f"the loss is {loss} in epoch {epoch + 1} (by step {step}). Try a smaller learning rate, "
+                f"or clip gradients with optimizer.clip_norm=10.{kept}"
+            )
+        optimizer = self.model.optimizer
+        row = dict.fromkeys(COLUMNS, math.nan)
+        row |= {"epoch": float(epoch + 1), "loss": loss, "learning_rate": float(np.asarray(optimizer.learning_rate))}
+        row["temperature"] = self.temperature(epoch) if self.temperature is not None else 1.0
+        last = epoch + 1 == self.epochs
+        if self.validate is not None and (last or (epoch + 1) % self.every == 0):
+            row |= self.validate(self.model)
+        self.rows.append(row)
+        if logs is not None:  # for TensorBoard
+            logs.update({k: v for k, v in row.items() if k not in ("epoch", "loss") and math.isfinite(v)})
+        history = np.asarray([[row[c] for c in COLUMNS] for row in self.rows], np.float64)
+        if last:
+            self.state.save(history)
+        else:
+            self.state.save_now_and_then(history)
+        if self.progress is not None:
+            self.progress(epoch + 1, self.epochs, row)
+
+
+def _seed_generators(model: keras.Model) -> list[Any]:
+    layers = model._flatten_layers() if hasattr(model, "_flatten_layers") else []
+    return [layer.seed_generator for layer in layers if getattr(layer, "seed_generator", None) is not None]
+
+
+def mean_history(histories: list[list[dict[str, float]]]) -> list[dict[str, float]]:
+    """Returns the mean over several trainings of each column that was measured, an epoch a row."""
+    rows = []
+    for epoch in zip(*histories, strict=True):
+        present = [c for c in COLUMNS if all(c in row for row in epoch)]
+        rows.append(dict.fromkeys(COLUMNS, math.nan) | {c: float(np.mean([row[c] for row in epoch])) for c in present})
+    return rows
+
+
+def history_csv(rows: list[dict[str, float]]) -> str:
+    """Returns the history as CSV with the columns `COLUMNS`; empty where nothing was measured."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for row in rows:
+        writer.writerow(
+            ["" if math.isnan(row[c]) else (int(row[c]) if c == "epoch" else f"{row[c]:.6g}") for c in COLUMNS]
+        )
+    return text.getvalue()

@@ -1,0 +1,110 @@
+import keras
+import numpy as np
+import pytest
+
+from end2_tf.ensemble import Ensemble, StackedEnsemble, architecture, fresh_copy, load
+from end2_tf.errors import ModelError, ShapeError
+
+
+def _mlp(seed, classes=3, closing=None):
+    keras.utils.set_random_seed(seed)
+    inputs = keras.Input((2,))
+    x = keras.layers.Dense(5, activation="relu")(inputs)
+    x = keras.ops.sin(2.0 * keras.layers.Dense(4)(x))
+    return keras.Model(inputs, keras.layers.Dense(classes, activation=closing)(x))
+
+
+def _cnn(seed):
+    keras.utils.set_random_seed(seed)
+    inputs = keras.Input((6, 6, 1))
+    x = keras.layers.Conv2D(2, 3)(inputs)
+    x = keras.layers.Dropout(0.5)(keras.layers.BatchNormalization()(x))
+    return keras.Model(inputs, keras.layers.Dense(3)(keras.layers.Flatten()(x)))
+
+
+X = np.random.default_rng(0).normal(size=(7, 2)).astype(np.float32)
+
+
+def _expected(members, inputs):
+    return np.stack([m(inputs, training=False).numpy() for m in members], axis=1)
+
+
+def test_axes_are_batch_members_classes():
+    members = [_mlp(s) for s in range(4)]
+    got = Ensemble(members).predict_logits(X, batch_size=3)
+    assert got.shape == (7, 4, 3)
+    np.testing.assert_allclose(got, _expected(members, X), atol=1e-6)
+
+
+@pytest.mark.parametrize("make", [_mlp, _cnn])
+def test_stacked_members_equal_ordinary_models(make):
+    members = [make(s) for s in range(4)]
+    inputs = np.random.default_rng(1).normal(size=(9, *members[0].input_shape[1:])).astype(np.float32)
+    stacked = StackedEnsemble.from_members(members)
+    expected = _expected(members, inputs)
+    np.testing.assert_allclose(stacked.predict_logits(inputs, batch_size=4), expected, atol=1e-5)
+    np.testing.assert_allclose(stacked.logits(inputs), expected, atol=1e-5)
+    np.testing.assert_allclose(stacked.member(2)(inputs), expected[:, 2], atol=1e-6)
+    assert len(list(stacked)) == 4
+
+
+def test_softmax_outputs_are_recognised():
+    with_softmax = _mlp(0, closing="softmax")
+    logits = Ensemble([with_softmax]).predict_logits(X)[:, 0]
+    np.testing.assert_allclose(np.exp(logits), with_softmax(X).numpy(), atol=1e-6)
+    layer = keras.Sequential([_mlp(0), keras.layers.Softmax()])
+    np.testing.assert_allclose(np.exp(Ensemble([layer]).predict_logits(X)[:, 0]), layer(X).numpy(), atol=1e-6)
+
+
+def test_uncertainty_of_equal_members_is_all_data_uncertainty():
+    model = _mlp(0)
+    measures = Ensemble([model, model]).uncertainty(X)
+    np.testing.assert_allclose(measures["knowledge_uncertainty"], 0, atol=1e-7)
+    np.testing.assert_allclose(measures["total_uncertainty"], measures["data_uncertainty"], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        (lambda: [], "no members"),
+        (lambda: [_mlp(0), _mlp(1, classes=4)], r"different class counts: \[3, 4\]"),
+        (lambda: [_mlp(0, closing="sigmoid")], "ends in the activation 'sigmoid'"),
+        (lambda: [_mlp(0), keras.Sequential([keras.Input((5,)), keras.layers.Dense(3)])], "different shapes"),
+        (lambda: [keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])], "at least 2 classes"),
+    ],
+)
+def test_members_that_do_not_fit(members, message):
+    with pytest.raises(ModelError, match=message):
+        Ensemble(members())
+
+
+def test_inputs_of_a_wrong_shape():
+    with pytest.raises(ShapeError, match=r"inputs have shape \(7, 5\), but the members take \(n, 2\)"):
+        Ensemble([_mlp(0)]).predict_logits(np.zeros((7, 5)))
+
+
+def test_load_own_files(tmp_path):
+    members = [_mlp(s) for s in range(2)]
+    for i, member in enumerate(members):
+        member.save(tmp_path / f"m{i}.keras")
+    got = load(str(tmp_path / "*.keras")).predict_logits(X)
+    np.testing.assert_allclose(got, _expected(members, X), atol=1e-6)
+    (tmp_path / "m2.keras").write_bytes(b"not a model")
+    with pytest.raises(ModelError, match=r"m2\.keras can't be opened as a Keras model"):
+        load(str(tmp_path / "*.keras"))
+    with pytest.raises(ModelError, match="matches no file"):
+        load(str(tmp_path / "*.h5"))
+
+
+def test_fresh_copy_returns_logits_and_new_weights():
+    model = _mlp(0, closing="softmax")
+    copy = fresh_copy(model)
+    assert copy.layers[-1].activation is keras.activations.linear
+    assert not np.allclose(copy.layers[1].kernel, model.layers[1].kernel)
+    sequential = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3), keras.layers.Softmax()])
+    assert not np.allclose(fresh_copy(sequential)(X).numpy().sum(1), 1)
+
+
+def test_architecture_ignores_counted_names():
+    assert architecture(_mlp(0)) == architecture(_mlp(1))
+    assert architecture(_mlp(0)) != architecture(_mlp(0, classes=4))

@@ -1,0 +1,148 @@
+"""The command line as a user meets it: processes of their own, exit codes and one-line messages."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from end2_tf import cli
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def _run(capsys, *args):
+    code = cli.main(["main.py", *args])
+    return code, *capsys.readouterr()
+
+
+def _process(*args, cwd=None):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        [sys.executable, str(ROOT / "main.py"), *args],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env=environment,
+        timeout=120,
+    )
+
+
+def test_help_is_one_screen_and_exits_0():
+    done = _process("--help")
+    assert done.returncode == 0
+    assert len(done.stdout.splitlines()) <= 40
+    assert done.stderr == ""
+
+
+def test_help_list_and_wrong_flags_import_no_tensorflow():
+    code = (
+        "import sys; from end2_tf import cli\n"
+        "for args in (['--help'], ['--list'], ['--experiment=x'], ['--experiment=spirals_mlp_end2', '--set=a.b=3']):\n"
+        "    cli.main(['main.py', *args])\n"
+        "sys.exit('tensorflow' in sys.modules or 'keras' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+
+
+def test_list_names_everything(capsys):
+    code, out, _ = _run(capsys, "--list")
+    assert code == 0
+    for name in (
+        "spirals_mlp_end2",
+        "own_data_end2",
+        "ring",
+        "vgg16",
+        "dirichlet_nll",
+        "mean_precision",
+        "end2_nll_aux",
+    ):
+        assert name in out
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--experiment=spiral_mlp_end2"], "Did you mean 'spirals_mlp_end2'"),
+        ([], "--experiment is missing"),
+        (["--experiment=spirals_mlp_end2", "--set", "student.epoch=3"], "Did you mean 'epochs'"),
+        (["--experiment=spirals_mlp_end2", "--set=student.epochs=-1"], "student.epochs is -1"),
+        (["--experiment=spirals_mlp_end2", "--stage=studnt"], "Did you mean 'student'"),
+        (["--experiment=spirals_mlp_end2", "--seed=-4"], "seed is -4"),
+        (["--experimnt=x"], "Unknown command line flag 'experimnt'"),
+        (["spirals_mlp_end2"], "is no flag"),
+    ],
+)
+def test_wrong_flags_are_one_line(capsys, args, message):
+    code, out, err = _run(capsys, *args)
+    assert code == 2
+    assert out == ""
+    assert err.startswith("error: ")
+    assert message in err
+    assert err.count("\n") == 1
+
+
+def _npz(path, **changes):
+    rng = np.random.default_rng(0)
+    arrays = {
+        "x_train": rng.normal(size=(60, 2)).astype(np.float32),
+        "y_train": np.arange(60) % 3,
+        "x_test": rng.normal(size=(30, 2)).astype(np.float32),
+        "y_test": np.arange(30) % 3,
+    }
+    arrays |= changes
+    np.savez(path, **{k: v for k, v in arrays.items() if v is not None})
+    return path
+
+
+NAN = np.full((60, 2), np.nan, np.float32)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"x_test": np.zeros((30, 5), np.float32)}, "test inputs have shape (5,)"),
+        ({"x_train": NAN}, "nan"),
+        ({"y_train": np.arange(60) - 5}, "-5"),
+        ({"y_train": np.arange(59) % 3}, "59"),
+        ({"y_test": None}, "test has no labels"),
+    ],
+)
+def test_bad_own_data_stops_before_training(capsys, tmp_path, changes, message):
+    path = _npz(tmp_path / "my.npz", **changes)
+    workdir = tmp_path / "run"
+    args = [f"--workdir={workdir}", "--set", f"data.path={path}"]
+    code, _, err = _run(capsys, "--experiment=own_data_end2", *args)
+    assert code == 2
+    assert message in err
+    assert err.count("\n") == 1
+    assert not list(workdir.glob("ensemble/*/*.keras"))
+
+
+def test_missing_own_data(capsys, tmp_path):
+    code, _, err = _run(capsys, "--experiment=own_data_end2", f"--workdir={tmp_path}")
+    assert code == 2
+    assert "data.path" in err
+    code, _, err = _run(capsys, "--experiment=own_data_end2", f"--workdir={tmp_path}", "--set", "data.path=nothing.npz")
+    assert code == 2
+    assert "nothing.npz" in err
+
+
+def test_tfds_set_that_is_not_there(capsys, tmp_path):
+    args = [f"--data_dir={tmp_path}", f"--workdir={tmp_path / 'run'}"]
+    code, _, err = _run(capsys, "--experiment=cifar10_cnn_end2", *args)
+    assert code == 2
+    assert "cifar10" in err
+    assert "--download" in err
+    assert err.count("\n") == 1
+
+
+def test_workdir_that_cannot_be_written(capsys, tmp_path):
+    (tmp_path / "file").write_text("")
+    code, _, err = _run(capsys, "--experiment=spirals_mlp_end2", f"--workdir={tmp_path / 'file' / 'run'}")
+    assert code == 3
+    assert "--workdir" in err
+    assert err.count("\n") == 1

@@ -1,0 +1,220 @@
+"""The whole pipeline on spirals, small."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from end2_tf import checkpoint, cli
+
+ROOT = Path(__file__).resolve().parents[1]
+SMALL = (
+    "ensemble.num_members=4",
+    "ensemble.epochs=3",
+    "student.epochs=4",
+    "student.methods=single_matched,end,end2_nll_aux,end2",
+    "data.max_test=300",
+    "data.max_train=600",
+    "ensemble.options.hidden=[16,16]",
+)
+
+
+def _args(workdir, *more, changes=SMALL):
+    sets = [part for change in changes for part in ("--set", change)]
+    return ["main.py", "--experiment=spirals_mlp_end2", f"--workdir={workdir}", *sets, *more]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("run") / "w"
+    assert cli.main(_args(workdir)) == 0
+    return workdir
+
+
+def _rows(workdir):
+    with open(workdir / "results.csv", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_results_have_the_promised_columns_models_and_metrics(finished):
+    rows = _rows(finished)
+    assert list(rows[0]) == ["model", "dataset", "metric", "value", "sd", "n"]
+    assert {r["model"] for r in rows} == {
+        "single",
+        "single_matched",
+        "ensemble",
+        "end",
+        "end2_nll_aux",
+        "end2",
+        "bayes",
+    }
+    metrics = {(r["model"], r["metric"]) for r in rows}
+    for metric in ("error", "nll", "brier", "ece", "prr", "misclassification_auroc", "misclassification_aupr"):
+        assert ("end2", metric) in metrics
+    for metric in (
+        "knowledge_rank_correlation",
+        "ood_auroc_total",
+        "ood_auroc_knowledge",
+        "ood_aupr_mkl",
+        "ood_fpr95_epkl",
+    ):
+        assert ("end2", metric) in metrics
+    assert ("end", "ood_auroc_knowledge") not in metrics  # trained for the mean alone
+    ensemble = {r["metric"]: float(r["value"]) for r in rows if r["model"] == "ensemble" and r["dataset"] == "test"}
+    assert "knowledge_rank_correlation" not in ensemble  # with itself it would say nothing
+    single = next(r for r in rows if r["model"] == "single" and r["metric"] == "error")
+    assert single["n"] == "4"
+    assert float(single["sd"]) > 0
+    assert 0 < float(single["value"]) < 1
+
+
+def test_rows_agree_with_the_models_on_disk(finished):
+    manifest = next(
+        path for path in finished.glob("student/*/manifest.json") if json.loads(path.read_text())["method"] == "end2"
+    )
+    model = keras.saving.load_model(manifest.parent / "model.keras")
+    from end2_tf import config, registry
+    from end2_tf.data import dataset
+
+    experiment = config.override(registry.experiments()["spirals_mlp_end2"], list(SMALL))
+    data = dataset.load(experiment.data, data_dir=None, download=False, seed=0)
+    result = model.evaluate(data.test.inputs, data.test.labels, verbose=0, return_dict=True)
+    values = {r["metric"]: float(r["value"]) for r in _rows(finished) if (r["model"], r["dataset"]) == ("end2", "test")}
+    assert result["error"] == pytest.approx(values["error"], abs=1e-6)
+    assert result["nll"] == pytest.approx(values["nll"], rel=1e-4)
+
+
+def test_report_is_there(finished):
+    page = (finished / "report.html").read_text(encoding="utf-8")
+    assert "spirals_mlp_end2" in page
+    assert list((finished / "report").glob("*.png"))
+
+
+def test_again_is_up_to_date_and_quick(finished, capsys):
+    before = {p: p.stat().st_mtime_ns for p in finished.rglob("*") if p.is_file() and p.name != ".lock"}
+    started = time.monotonic()
+    assert cli.main(_args(finished)) == 0
+    assert time.monotonic() - started < 5
+    out = capsys.readouterr().out
+    assert out.count("up to date") == 5
+    assert before == {p: p.stat().st_mtime_ns for p in finished.rglob("*") if p.is_file() and p.name != ".lock"}
+
+
+def test_a_change_redoes_only_what_it_touches_and_back_is_free(finished, capsys):
+    rows = _rows(finished)
+    changed = (*SMALL, "student.methods=single_matched,end2", "methods.end2.temperature=2")
+    assert cli.main(_args(finished, changes=changed)) == 0
+    states = [
+        line.split()[1] for line in capsys.readouterr().out.splitlines() if line.startswith(("ensemble ", "transfer "))
+    ]
+    assert states[:2] == ["up", "up"]
+    assert {r["model"] for r in _rows(finished)} == {"single", "single_matched", "ensemble", "end2", "bayes"}
+    assert cli.main(_args(finished)) == 0
+    assert "student   up to date" in capsys.readouterr().out
+    assert _rows(finished) == rows
+
+
+def test_an_altered_member_is_trained_again(tmp_path, capsys):
+    changes = (*SMALL, "ensemble.num_members=2", "student.methods=single_matched", "student.epochs=1")
+    assert cli.main(_args(tmp_path, changes=changes)) == 0
+    member = next(tmp_path.glob("ensemble/*/member_001.keras"))
+    weights = keras.saving.load_model(member).get_weights()
+    member.write_bytes(member.read_bytes()[:-50])
+    capsys.readouterr()
+    assert cli.main(_args(tmp_path, "--stage=ensemble", changes=changes)) == 0
+    assert "ensemble  up to date" not in capsys.readouterr().out
+    for again, first in zip(keras.saving.load_model(member).get_weights(), weights, strict=True):
+        np.testing.assert_allclose(again, first, atol=1e-5)
+
+
+def test_describe_runs_nothing(tmp_path, capsys):
+    workdir = tmp_path / "w"
+    assert cli.main(_args(workdir, "--describe")) == 0
+    out = capsys.readouterr().out
+    assert "FLOPs" in out
+    assert "to do" in out
+    assert not workdir.exists()
+
+
+# A run that is killed goes on, and ends where it would have ended.
+
+KILLABLE = f"""
+import sys
+sys.path.insert(0, {str(ROOT)!r})
+from end2_tf import checkpoint, cli
+checkpoint.SECONDS_BETWEEN = 0.0
+sys.exit(cli.main(sys.argv))
+"""
+
+
+def _start(arguments):
+    command = [sys.executable, "-c", KILLABLE, *arguments[1:]]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ})
+
+
+def _kill_when(process, condition, seconds=120):
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline and process.poll() is None:
+        if condition():
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            return
+        time.sleep(0.005)
+    raise AssertionError(f"never came to the point of the kill:\n{process.communicate()[0]}")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["stacked", "sequential"])
+def test_killed_runs_end_in_the_same_numbers(tmp_path, engine):
+    changes = (
+        *SMALL,
+        f"ensemble.engine={engine}",
+        "ensemble.epochs=12",
+        "student.epochs=40",
+        "ensemble.options.dropout=0.0",
+    )
+    if engine == "sequential":
+        changes = (
+            *changes,
+            "ensemble.options.dropout=0.1",
+            "ensemble.num_members=2",
+            "student.methods=single_matched,end2",
+        )
+    whole = _start(_args(tmp_path / "whole", "--deterministic", changes=changes))
+    output = whole.communicate()[0]
+    assert whole.returncode == 0, output
+    workdir = tmp_path / "killed"
+    arguments = _args(workdir, "--deterministic", changes=changes)
+    pattern = "ensemble/*/.stack_*.npz" if engine == "stacked" else "ensemble/*/.member_*.npz"
+    _kill_when(_start(arguments), lambda: list(workdir.glob(pattern)))
+    assert not list(workdir.glob("ensemble/*/manifest.json"))
+    _kill_when(_start(arguments), lambda: list(workdir.glob("student/*/.checkpoint.npz")))
+    again = _start(arguments)
+    output = again.communicate()[0]
+    assert again.returncode == 0, output
+    expected, got = _rows(tmp_path / "whole"), _rows(workdir)
+    assert len(expected) == len(got) > 50
+    for a, b in zip(expected, got, strict=True):
+        assert {**a, "value": 0, "sd": 0} == {**b, "value": 0, "sd": 0}
+        assert float(a["value"] or 0) == pytest.approx(float(b["value"] or 0), abs=1e-6)
+
+
+def test_checkpoint_that_is_broken_is_ignored(tmp_path):
+    variables = [keras.Variable(np.ones(3)), keras.Variable(np.zeros((2, 2)))]
+    state = checkpoint.Checkpoint(tmp_path / "c.npz", variables)
+    state.save(np.arange(4.0))
+    variables[0].assign(np.zeros(3))
+    np.testing.assert_array_equal(state.restore(), np.arange(4.0))
+    np.testing.assert_array_equal(variables[0], np.ones(3))
+    (tmp_path / "c.npz").write_bytes((tmp_path / "c.npz").read_bytes()[:100])
+    variables[0].assign(np.full(3, 5.0))
+    assert state.restore() is None
+    np.testing.assert_array_equal(variables[0], np.full(3, 5.0))

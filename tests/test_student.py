@@ -1,0 +1,144 @@
+import keras
+import numpy as np
+import pytest
+
+import end2_tf
+from end2_tf import config, student
+from end2_tf.data.dataset import Examples
+from end2_tf.errors import ConfigError, ModelError, ShapeError
+from end2_tf.layers import DirichletHead, SoftmaxHead
+from end2_tf.transfer import record_in_memory
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(200, 2)).astype(np.float32)
+Y = (X[:, 0] > 0) + 2 * (X[:, 1] > 1)
+Y = np.minimum(Y, 2).astype(np.int64)
+
+
+def _network(seed, classes=3, units=16):
+    keras.utils.set_random_seed(seed)
+    return keras.Sequential(
+        [keras.Input((2,)), keras.layers.Dense(units, "relu"), keras.layers.Dense(classes)], name=f"net{seed}"
+    )
+
+
+@pytest.fixture(scope="module")
+def members():
+    found = []
+    for seed in range(4):
+        model = _network(seed)
+        model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        model.optimizer.learning_rate = 1e-2
+        model.fit(X, Y, epochs=10, verbose=0)
+        found.append(model)
+    return found
+
+
+def test_distilled_student_follows_mean_and_disagreement(members, tmp_path):
+    model = end2_tf.distil(members, _network(9, units=32), X, epochs=60, optimizer=config.Optimizer(learning_rate=1e-2))
+    ensemble = end2_tf.Ensemble(members).uncertainty(X)
+    measures = model.predict(X, verbose=0)
+    assert np.mean(measures["probs"].argmax(1) == ensemble["probs"].argmax(1)) > 0.95
+    assert np.corrcoef(np.log(measures["knowledge_uncertainty"]), np.log(ensemble["knowledge_uncertainty"]))[0, 1] > 0.6
+    result = model.evaluate(X, Y, verbose=0, return_dict=True)
+    assert result["error"] == pytest.approx(np.mean(measures["probs"].argmax(1) != Y), abs=1e-6)
+    assert result["nll"] == pytest.approx(-np.mean(np.log(measures["probs"][np.arange(200), Y])), rel=1e-4)
+    model.save(tmp_path / "m.keras")
+    again = keras.saving.load_model(tmp_path / "m.keras")
+    for name, values in again.predict(X, verbose=0).items():
+        np.testing.assert_allclose(values, measures[name], rtol=1e-6)
+    np.testing.assert_allclose(again.backbone(X), measures["logits"], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("loss", "more", "head"),
+    [
+        ("ensemble_distillation", {"temperature": 2.5}, SoftmaxHead),
+        ("dirichlet_nll", {"temperature": 5.0, "temperature_schedule": "anneal"}, DirichletHead),
+        ("proxy_reverse_kl", {"offset": 1.0}, DirichletHead),
+        ("proxy_forward_kl", {"offset": 1.0}, DirichletHead),
+        ("mean_precision", {"loss_options": {"precision": "stirling"}}, DirichletHead),
+    ],
+)
+def test_every_distillation_loss_trains_and_gets_its_head(members, loss, more, head):
+    model = end2_tf.distil(
+        members,
+        _network(9),
+        X,
+        auxiliary=X * 5,
+        validation=(X, Y),
+        loss=loss,
+        epochs=6,
+        optimizer=config.Optimizer(learning_rate=1e-2),
+        **more,
+    )
+    assert isinstance(model.head, head)
+    assert getattr(model.head, "offset", 0) == more.get("offset", 0)
+    assert all(np.isfinite(v).all() for v in model.predict(X, verbose=0).values())
+
+
+def _train(members, transfer, epochs=3, **more):
+    method = config.Method(loss="mean_precision", optimizer=config.Optimizer(learning_rate=1e-2), **more)
+    examples = Examples(X, Y)
+    model, history = student.train(
+        _network(9), method, config.Student(epochs=epochs), examples, seed=1, view_seed=2, transfer=transfer,
+        transfer_set=record_in_memory(end2_tf.Ensemble(members), examples, None), ensemble=end2_tf.Ensemble(members),
+        validation=examples,
+    )  # fmt: skip
+    return model, history
+
+
+def test_online_teacher_gives_the_cached_students_weights(members):
+    """Without augmentation the members say the same whether asked before or during training."""
+    cached, history = _train(members, config.Transfer(mode="clean"))
+    online, _ = _train(members, config.Transfer(mode="online"))
+    for a, b in zip(cached.get_weights(), online.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, atol=2e-5)
+    assert history[-1]["alpha0"] > 0
+    assert history[-1]["validation_nll"] < history[0]["validation_nll"]
+
+
+def test_online_teacher_sees_the_students_view(members):
+    jitter = config.Augmentation(jitter=0.5)
+    cached, _ = _train(members, config.Transfer(mode="clean", augmentation=jitter))
+    online, _ = _train(members, config.Transfer(mode="online", augmentation=jitter))
+    assert not np.allclose(cached.get_weights()[0], online.get_weights()[0], atol=1e-4)
+
+
+def test_mixed_precision_student_has_float32_logits(members):
+    keras.mixed_precision.set_global_policy("mixed_bfloat16")
+    try:
+        inputs = keras.Input((2,))
+        x = keras.layers.Dense(8, "relu")(inputs)
+        network = keras.Model(inputs, keras.layers.Dense(3, dtype="float32")(x))
+    finally:
+        keras.mixed_precision.set_global_policy("float32")
+    model = end2_tf.distil(members, network, X, epochs=2)
+    outputs = model.predict(X, verbose=0)
+    assert all(v.dtype == np.float32 and np.isfinite(v).all() for v in outputs.values())
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda m: end2_tf.distil(m, _network(9, classes=4), X), ModelError, "the student has 4 outputs"),
+        (lambda m: end2_tf.distil(m, _network(9), X[:, :1]), ShapeError, r"inputs have shape \(200, 1\)"),
+        (
+            lambda m: end2_tf.distil(m, _network(9), X, loss="mean_precison"),
+            ConfigError,
+            "Did you mean 'mean_precision'",
+        ),
+        (lambda m: end2_tf.distil(m, _network(9), X, loss_options={"wieght": 1}), ConfigError, "Did you mean 'weight'"),
+        (lambda m: end2_tf.distil([], _network(9), X), ModelError, "no members"),
+    ],
+)
+def test_what_does_not_fit_is_said_before_training(members, call, error, message):
+    with pytest.raises(error, match=message):
+        call(members)
+
+
+def test_own_loss_and_fine_tuning(members):
+    model = end2_tf.distil(members, _network(9), X, epochs=2)
+    before = model.evaluate(X, Y, verbose=0, return_dict=True)["nll"]
+    model.fit(X, Y, epochs=10, verbose=0)
+    assert model.evaluate(X, Y, verbose=0, return_dict=True)["nll"] < before

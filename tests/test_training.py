@@ -1,0 +1,129 @@
+import itertools
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from end2_tf import training
+from end2_tf.config import Method, Optimizer
+from end2_tf.errors import TrainingError
+from end2_tf.losses import CrossEntropy
+
+X = np.random.default_rng(0).normal(size=(40, 2)).astype(np.float32)
+Y = (X[:, 0] > 0).astype(np.int64)
+STEPS = 5
+
+
+def _model(dropout=0.0):
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((2,))
+    x = keras.layers.Dropout(dropout)(keras.layers.Dense(8, "relu")(inputs))
+    return keras.Model(inputs, keras.layers.Dense(2)(x))
+
+
+def _batches(epochs):
+    def start(first):
+        rows = lambda s: (
+            tf.gather(X, tf.range(8) + 8 * tf.cast(s % STEPS, tf.int32)),
+            tf.gather(Y, tf.range(8) + 8 * tf.cast(s % STEPS, tf.int32)),
+        )
+        return tf.data.Dataset.range(first, epochs * STEPS).map(rows)
+
+    return start
+
+
+def _fit(model, epochs=4, **more):
+    settings = more.pop("settings", Optimizer(learning_rate=1e-2))
+    return training.fit(
+        model,
+        CrossEntropy(),
+        _batches(epochs),
+        steps_per_epoch=STEPS,
+        epochs=epochs,
+        settings=settings,
+        seed=2**31 - 1,
+        **more,
+    )
+
+
+def test_history_has_a_row_an_epoch_and_the_loss_falls():
+    rows = _fit(_model(), epochs=30, settings=Optimizer(learning_rate=3e-2, schedule="constant"))
+    assert [r["epoch"] for r in rows] == list(range(1, 31))
+    assert rows[-1]["loss"] < 0.5 * rows[0]["loss"]
+    assert set(rows[0]) == set(training.COLUMNS)
+    lines = training.history_csv(rows).splitlines()
+    assert lines[0] == ",".join(training.COLUMNS)
+    assert lines[1].startswith("1,0.")
+    assert len(lines) == 31
+
+
+class _Stop(keras.callbacks.Callback):
+    def on_epoch_end(self, epoch, logs=None):
+        if epoch == 1:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+def test_an_interrupted_training_ends_in_the_same_weights(tmp_path, monkeypatch, dropout):
+    whole = _model(dropout)
+    expected = _fit(whole)
+    monkeypatch.setattr("end2_tf.checkpoint.SECONDS_BETWEEN", 0.0)
+    path = tmp_path / "c.npz"
+    with pytest.raises(KeyboardInterrupt):
+        _fit(_model(dropout), checkpoint=path, callbacks=[_Stop()])
+    keras.utils.set_random_seed(99)
+    resumed = _model(dropout)
+    resumed.set_weights([w + 1 for w in resumed.get_weights()])
+    rows = _fit(resumed, checkpoint=path)
+    for a, b in zip(resumed.get_weights(), whole.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    np.testing.assert_array_equal([r["loss"] for r in rows], [r["loss"] for r in expected])
+
+
+def test_a_loss_that_is_not_finite_stops_with_advice():
+    model = _model()
+    model.layers[-1].bias.assign(np.full(2, np.nan, np.float32))
+    with pytest.raises(TrainingError, match=r"the loss is nan in epoch 1 \(by step 5\)\. Try a smaller learning rate"):
+        _fit(model)
+
+
+@pytest.mark.parametrize(
+    ("steps", "expected"), [(1, 1), (30, 30), (100, 100), (391, 23), (430, 10), (353, 1), (352, 32)]
+)
+def test_steps_per_execution_divides_the_epoch(steps, expected):
+    assert training.steps_per_execution(steps) == expected
+    assert steps % expected == 0
+
+
+def test_temperature_is_a_function_of_the_epoch():
+    method = Method(loss="x", temperature=10.0, temperature_schedule="anneal", temperature_levels=32)
+    temperature = training.Temperature(method, epochs=90)
+    values = [temperature(e) for e in range(90)]
+    assert values[0] == values[29] == 10
+    assert values[60] == values[89] == 1
+    assert all(a >= b for a, b in itertools.pairwise(values))
+    assert set(values) <= {float(x) for x in temperature.levels}
+    constant = training.Temperature(Method(loss="x", temperature=2.5), 90)
+    assert {constant(e) for e in range(90)} == {2.5}
+    assert list(constant.levels) == [2.5]
+
+
+def test_learning_rate_in_the_graph_is_the_schedule():
+    from end2_tf import schedules
+
+    rate = training.LearningRate("one_cycle", 1e-3, 100, 0.6)
+    expected = schedules.learning_rate("one_cycle", 1e-3, np.arange(100), 100, 0.6)
+    np.testing.assert_allclose([float(rate(s)) for s in range(100)], expected, rtol=1e-6)
+    assert float(rate(1000)) == pytest.approx(expected[-1])
+    again = training.LearningRate.from_config(rate.get_config())
+    assert float(again(30)) == float(rate(30))
+
+
+def test_weight_decay_spares_biases():
+    adam = training.optimizer(Optimizer(learning_rate=1e-3, weight_decay=0.1), 10)
+    model = _model()
+    adam.build(model.trainable_variables)
+    decayed = [v.path for v in model.trainable_variables if adam._use_weight_decay(v)]
+    assert len(decayed) == 2
+    assert all("kernel" in path for path in decayed)
