@@ -132,6 +132,7 @@ def resolve() -> stages.Run:
         Workdir(root),
         data_dir=FLAGS.data_dir,
         download=FLAGS.download,
+        deterministic=FLAGS.deterministic,
         progress=Progress(FLAGS.quiet),
         say=lambda line: print(line, flush=True),
         prepare=lambda: _start_tensorflow(FLAGS.deterministic),

@@ -94,9 +94,9 @@ def forward_flops(model: Any) -> int:
 
 
 def _done(run: Run) -> list[str]:
-    parts = [("ensemble", run.ensemble_artefact), ("transfer", run.transfer_artefact)]
-    parts += [(f"student {method}, seed {seed}", artefact) for method, seed, artefact in run.students()]
-    parts.append(("evaluate", run.evaluation_artefact))
+    parts = [("ensemble", run.plan.ensemble), ("transfer", run.plan.transfer)]
+    parts += [(f"student {method}, seed {seed}", artefact) for method, seed, artefact in run.plan.students()]
+    parts.append(("evaluate", run.plan.evaluation))
     lines = ["Done in this workdir:"]
     for name, artefact in parts:
         state = "up to date" if artefact.manifest() is not None else ("begun" if artefact.path.is_dir() else "to do")

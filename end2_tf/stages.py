@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import glob
 import importlib.metadata
 import time
 from collections.abc import Callable
@@ -15,11 +14,11 @@ from typing import Any
 from end2_tf import __version__, config, workdir
 from end2_tf.config import Experiment
 from end2_tf.errors import ModelError
+from end2_tf.plan import FORMAT, Plan
 from end2_tf.progress import Progress
 from end2_tf.workdir import Artefact, Workdir
 
 STAGES = ("ensemble", "transfer", "student", "evaluate", "report")
-FORMAT = 1  # goes into every digest: raise it when a change of the code makes older artefacts wrong
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +41,7 @@ class Run:
         root: The workdir.
         data_dir: Where TFDS keeps its data; None for its default.
         download: Whether TFDS may fetch what is missing.
+        deterministic: Whether results must be bit-equal.
         progress: Called with progress.
         say: Prints a line for the user.
         prepare: Called once, before the first thing that needs TensorFlow.
@@ -56,73 +56,18 @@ class Run:
         *,
         data_dir: str | None = None,
         download: bool = False,
+        deterministic: bool = False,
         progress: Progress | None = None,
         say: Callable[[str], None] = print,
         prepare: Callable[[], None] = lambda: None,
         command: str = "",
     ):
         self.name, self.experiment, self.root = name, experiment, root
+        self.plan = Plan(experiment, root, data_dir, deterministic)
         self.data_dir, self.download = data_dir, download
         self.progress, self.say = progress or Progress(quiet=True), say
         self._start = prepare
         self.command = command or f"python main.py --experiment={name}"
-
-    # Digests: what each stage's result depends on.
-
-    @functools.cached_property
-    def _prints(self) -> dict[str, str]:
-        """Fingerprints of the in-domain data alone, with auxiliary inputs, and with the OOD sets."""
-        from end2_tf.data import dataset
-
-        data = self.experiment.data
-        alone = dataclasses.replace(data, auxiliary=None, ood={})
-        variants = {"alone": alone, "auxiliary": dataclasses.replace(data, ood={}), "all": data}
-        return {key: dataset.fingerprint(value, data_dir=self.data_dir) for key, value in variants.items()}
-
-    @functools.cached_property
-    def ensemble_artefact(self) -> Artefact:
-        settings = self.experiment.ensemble
-        own = [workdir.sha256(Path(p)) for p in sorted(glob.glob(settings.models))] if settings.models else []
-        parts = [FORMAT, "ensemble", self._prints["alone"], settings, own, self.experiment.seed]
-        return self.root.artefact("ensemble", config.digest(*parts))
-
-    @functools.cached_property
-    def transfer_artefact(self) -> Artefact:
-        settings = dataclasses.replace(self.experiment.transfer, auxiliary_share=0.5)  # matters to students only
-        parts = [FORMAT, "transfer", self.ensemble_artefact.digest, self._prints["auxiliary"], settings]
-        return self.root.artefact("transfer", config.digest(*parts))
-
-    def student_artefact(self, method: str, seed: int) -> Artefact:
-        experiment = self.experiment
-        settings = dataclasses.replace(experiment.student, num_seeds=1, methods=("any",))
-        how = experiment.methods[method]
-        teacher = self.transfer_artefact.digest if self._is_distilled(method) else self._prints["alone"]
-        architecture = [experiment.ensemble.backbone, experiment.ensemble.options, self._own_digest()]
-        parts = [FORMAT, "student", teacher, how, settings, experiment.transfer, architecture, experiment.seed, seed]
-        return self.root.artefact("student", config.digest(*parts))
-
-    def _own_digest(self) -> str:
-        return self.ensemble_artefact.digest if self.experiment.ensemble.models else ""
-
-    @functools.cached_property
-    def evaluation_artefact(self) -> Artefact:
-        students = [a.digest for _, _, a in self.students()]
-        parts = [
-            FORMAT,
-            "evaluate",
-            self.ensemble_artefact.digest,
-            self._prints["all"],
-            students,
-            self.experiment.evaluation,
-        ]
-        return self.root.artefact("evaluation", config.digest(*parts, list(self.experiment.student.methods)))
-
-    def students(self) -> list[tuple[str, int, Artefact]]:
-        settings = self.experiment.student
-        return [(m, s, self.student_artefact(m, s)) for m in settings.methods for s in range(settings.num_seeds)]
-
-    def _is_distilled(self, method: str) -> bool:
-        return self.experiment.methods[method].loss != "cross_entropy"
 
     # What stages share.
 
@@ -160,7 +105,7 @@ class Run:
         settings = self.experiment.ensemble
         if settings.models:
             return self._check_fits(ensemble.load(settings.models))
-        return ensemble.open_members(self.ensemble_artefact.path, settings.num_members)
+        return ensemble.open_members(self.plan.ensemble.path, settings.num_members)
 
     def _check_fits(self, ensemble: Any) -> Any:
         data = self.data
@@ -180,7 +125,7 @@ class Run:
             from end2_tf.data import dataset
 
             dataset.download(self.experiment.data, data_dir=self.data_dir)
-        _ = self._prints  # data that aren't there are noticed before anything is written
+        _ = self.plan.prints  # data that aren't there are noticed before anything is written
         self.root.check_writable()
         with self.root.lock():
             outcomes = []
@@ -199,7 +144,7 @@ class Run:
         self.say(f"{outcome.stage:<9} {how:<10} {outcome.path}{summary}")
 
     def run_ensemble(self) -> tuple[bool, Path, str]:
-        artefact = self.ensemble_artefact
+        artefact = self.plan.ensemble
         manifest = artefact.manifest()
         if manifest is not None:
             return True, artefact.path, f"{manifest['num_members']} members"
@@ -208,6 +153,7 @@ class Run:
         from end2_tf.losses import CrossEntropy
 
         settings, started = self.experiment.ensemble, time.monotonic()
+        artefact.begin()
         if settings.models:
             members = self.ensemble
             details = {"num_members": members.num_members, "models": settings.models}
@@ -223,7 +169,6 @@ class Run:
                 report=self.progress,
             )
             details = {"num_members": len(records), "weights": [r["weights"] for r in records]}
-        artefact.path.mkdir(parents=True, exist_ok=True)
         artefact.finish(seconds=time.monotonic() - started, **details)
         return False, artefact.path, f"{details['num_members']} members"
 
@@ -246,19 +191,19 @@ class Run:
             )
 
     def run_transfer(self) -> tuple[bool, Path, str]:
-        artefact = self.transfer_artefact
+        artefact = self.plan.transfer
         manifest = artefact.manifest()
         if manifest is None:
             self.prepare()
             from end2_tf import transfer
 
-            self._require(self.ensemble_artefact, "ensemble")
+            self._require(self.plan.ensemble, "ensemble")
             data, settings, started = self.data, self.experiment.transfer, time.monotonic()
             inputs = len(data.train) * (settings.num_views if settings.mode == "views" else 1)
             inputs += len(data.auxiliary) if data.auxiliary is not None else 0
             per_input = self.ensemble.num_members * data.num_classes * (2 if settings.dtype == "float16" else 4)
             self.root.check_writable(0 if settings.mode == "online" else inputs * per_input)
-            artefact.path.mkdir(parents=True, exist_ok=True)
+            artefact.begin()
             details = transfer.record(
                 self.ensemble, data, settings, artefact.path, seed=self._view_seed(), report=self.progress
             )
@@ -266,7 +211,7 @@ class Run:
             manifest = artefact.finish(
                 seconds=time.monotonic() - started,
                 class_names=list(data.class_names),
-                data=self._prints["auxiliary"],
+                data=self.plan.prints["auxiliary"],
                 **details,
             )
             ready = False
@@ -278,18 +223,18 @@ class Run:
         return ready, artefact.path, f"{n} + {manifest['auxiliary']} auxiliary inputs, {m} members, {k} classes"
 
     def _member_digests(self) -> list[str]:
-        manifest = self.ensemble_artefact.manifest() or {}
+        manifest = self.plan.ensemble.manifest() or {}
         return manifest.get("weights", [])
 
     def _view_seed(self) -> int:
         return self.experiment.seed
 
     def run_student(self) -> tuple[bool, Path, str]:
-        todo = [(m, s, a) for m, s, a in self.students() if a.manifest() is None]
+        todo = [(m, s, a) for m, s, a in self.plan.students() if a.manifest() is None]
         for number, (method, seed, artefact) in enumerate(todo):
             name = f"{method}, seed {seed} ({number + 1} of {len(todo)})"
             self._train_student(method, seed, artefact, name)
-        return not todo, self.root.path / "student", f"{len(self.students())} students"
+        return not todo, self.root.path / "student", f"{len(self.plan.students())} students"
 
     def _train_student(self, method: str, seed: int, artefact: Artefact, name: str) -> None:
         self.prepare()
@@ -301,12 +246,12 @@ class Run:
         experiment, data, started = self.experiment, self.data, time.monotonic()
         how = experiment.methods[method]
         transfer_set = None
-        if self._is_distilled(method):
-            self._require(self.transfer_artefact, "transfer")
-            manifest = self.transfer_artefact.manifest() or {}
+        if self.plan.is_distilled(method):
+            self._require(self.plan.transfer, "transfer")
+            manifest = self.plan.transfer.manifest() or {}
             if manifest["mode"] != "online":
-                transfer_set = transfer.open_set(self.transfer_artefact.path, manifest["views"])
-        artefact.path.mkdir(parents=True, exist_ok=True)
+                transfer_set = transfer.open_set(self.plan.transfer.path, manifest["views"])
+        artefact.begin()
         own_seed = seed_of(experiment.seed, 1_000_000 + seed)  # members count from 0
         keras.utils.set_random_seed(own_seed)
         if experiment.student.mixed_precision:
@@ -325,7 +270,7 @@ class Run:
             transfer=experiment.transfer,
             auxiliary=data.auxiliary,
             transfer_set=transfer_set,
-            ensemble=self.ensemble if experiment.transfer.mode == "online" and self._is_distilled(method) else None,
+            ensemble=self.ensemble if experiment.transfer.mode == "online" and self.plan.is_distilled(method) else None,
             validation=data.validation,
             checkpoint=artefact.path / ".checkpoint.npz",
             tensorboard=artefact.path / "tensorboard",
@@ -364,7 +309,7 @@ class Run:
         )
 
     def run_evaluate(self) -> tuple[bool, Path, str]:
-        artefact = self.evaluation_artefact
+        artefact = self.plan.evaluation
         ready = artefact.manifest() is not None
         if not ready:
             self._evaluate(artefact)
@@ -385,13 +330,13 @@ class Run:
         from end2_tf import ensemble, training
         from end2_tf.evaluate import Evaluation
 
-        self._require(self.ensemble_artefact, "ensemble")
+        self._require(self.plan.ensemble, "ensemble")
         evaluation = Evaluation(self.data, self.experiment.evaluation, self.progress)
         evaluation.add_ensemble(self.ensemble)
         histories: dict[str, Path] = {}
         for method in self.experiment.student.methods:
             models = []
-            for other, _, student in self.students():
+            for other, _, student in self.plan.students():
                 if other == method:
                     self._require(student, "student")
                     models.append(keras.saving.load_model(student.path / "model.keras"))
@@ -399,14 +344,14 @@ class Run:
             self.progress(f"evaluating {method}", 0, 1, {})
             evaluation.add_student(method, models)
         evaluation.add_posterior()
-        artefact.path.mkdir(parents=True, exist_ok=True)
+        artefact.begin()
         if not self.experiment.ensemble.models:
-            records = [ensemble.read_record(self.ensemble_artefact.path, i) for i in range(self.ensemble.num_members)]
+            records = [ensemble.read_record(self.plan.ensemble.path, i) for i in range(self.ensemble.num_members)]
             curves = training.history_csv(training.mean_history([r["history"] for r in records if r]))
             workdir.write_text(artefact.path / "history" / "ensemble.csv", curves)
         for method, path in histories.items():
             workdir.write_text(artefact.path / "history" / f"{method}.csv", path.read_text(encoding="utf-8"))
-        stages = [self.ensemble_artefact, self.transfer_artefact, *(a for _, _, a in self.students())]
+        stages = [self.plan.ensemble, self.plan.transfer, *(a for _, _, a in self.plan.students())]
         evaluation.write(
             artefact.path,
             {
@@ -422,16 +367,16 @@ class Run:
         artefact.finish()
 
     def run_report(self) -> tuple[bool, Path, str]:
-        self._require(self.evaluation_artefact, "evaluate")
+        self._require(self.plan.evaluation, "evaluate")
         page = self.root.path / "report.html"
         artefact = Artefact(self.root.path, "report", "")
         manifest = artefact.manifest()
-        key = config.digest(FORMAT, "report", self.evaluation_artefact.digest)
+        key = config.digest(FORMAT, "report", self.plan.evaluation.digest)
         if manifest and manifest.get("of") == key and page.is_file() and workdir.sha256(page) == manifest.get("page"):
             return True, page, ""
         from end2_tf import report
 
-        page = report.build(self.evaluation_artefact.path, self.root.path)
+        page = report.build(self.plan.evaluation.path, self.root.path)
         artefact.finish(of=key, page=workdir.sha256(page))
         return False, page, ""
 

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from end2_tf import config, registry, training
-from end2_tf.data.dataset import Examples
+from end2_tf.data.examples import Examples
 from end2_tf.data.pipeline import Order, Targets, batches
 from end2_tf.data.views import CLEAN, Views
 from end2_tf.ensemble import Ensemble

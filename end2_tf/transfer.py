@@ -16,7 +16,8 @@ import numpy as np
 import tensorflow as tf
 
 from end2_tf import config, workdir
-from end2_tf.data.dataset import DataSet, Examples
+from end2_tf.data.dataset import DataSet
+from end2_tf.data.examples import Examples
 from end2_tf.data.views import CLEAN, Views
 from end2_tf.ensemble import Ensemble
 from end2_tf.errors import DataError

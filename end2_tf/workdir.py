@@ -96,9 +96,12 @@ class Artefact:
     def __init__(self, root: Path, stage: str, digest: str):
         self.stage, self.digest = stage, digest
         self.path = root / stage / digest
+        self._verified: dict[str, Any] | None = None
 
     def manifest(self) -> dict[str, Any] | None:
         """Returns the manifest if the folder is complete and its files are unaltered, else None."""
+        if self._verified is not None:
+            return self._verified
         path = self.path / MANIFEST
         if not path.is_file():
             return None
@@ -107,7 +110,31 @@ class Artefact:
             intact = all(self._matches(name, entry) for name, entry in manifest["files"].items())
         except (ValueError, KeyError, TypeError, OSError):
             return None  # truncated: as good as not there, the stage writes it anew
-        return manifest if intact else None
+        self._verified = manifest if intact else None
+        return self._verified
+
+    def begin(self) -> Path:
+        """Makes the folder ready for work: of a result that was altered, only the sound files stay."""
+        path = self.path / MANIFEST
+        if path.is_file():
+            try:
+                entries = json.loads(path.read_text(encoding="utf-8"))["files"]
+            except (ValueError, KeyError, TypeError):
+                entries = {}
+            for found in self._files():
+                name = str(found.relative_to(self.path))
+                if name not in entries or not self._matches(name, entries[name]):
+                    found.unlink()
+            path.unlink()
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise WorkdirError(_os_message(self.path, error)) from error
+        return self.path
+
+    def _files(self) -> list[Path]:
+        found = (p for p in self.path.rglob("*") if p.is_file() and p.name != MANIFEST)
+        return sorted(p for p in found if not _is_scratch(p.relative_to(self.path)))
 
     def _matches(self, name: str, entry: dict[str, Any]) -> bool:
         path = self.path / name
@@ -115,14 +142,12 @@ class Artefact:
 
     def finish(self, **details: Any) -> dict[str, Any]:
         """Writes the manifest over all files in the folder but hidden ones and logs; returns it."""
-        files = sorted(
-            p
-            for p in self.path.rglob("*")
-            if p.is_file() and not _is_scratch(p.relative_to(self.path)) and p.name != MANIFEST
-        )
-        entries = {str(p.relative_to(self.path)): {"bytes": p.stat().st_size, "sha256": sha256(p)} for p in files}
+        entries = {
+            str(p.relative_to(self.path)): {"bytes": p.stat().st_size, "sha256": sha256(p)} for p in self._files()
+        }
         manifest = {"stage": self.stage, "digest": self.digest, **details, "files": entries}
         write_json(self.path / MANIFEST, manifest)
+        self._verified = manifest
         return manifest
 
 

@@ -4,7 +4,7 @@ import pytest
 
 import end2_tf
 from end2_tf import config, student
-from end2_tf.data.dataset import Examples
+from end2_tf.data.examples import Examples
 from end2_tf.errors import ConfigError, ModelError, ShapeError
 from end2_tf.layers import DirichletHead, SoftmaxHead
 from end2_tf.transfer import record_in_memory

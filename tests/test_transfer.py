@@ -4,7 +4,8 @@ import pytest
 
 from end2_tf import config, losses, transfer
 from end2_tf.config import Augmentation
-from end2_tf.data.dataset import DataSet, Examples
+from end2_tf.data.dataset import DataSet
+from end2_tf.data.examples import Examples
 from end2_tf.data.views import CLEAN, Views
 from end2_tf.ensemble import Ensemble
 from end2_tf.errors import DataError

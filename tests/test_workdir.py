@@ -33,7 +33,21 @@ def test_damage_is_noticed(tmp_path, damage):
         path.unlink()
     else:
         (artefact.path / workdir.MANIFEST).write_text("{")
-    assert artefact.manifest() is None
+    again = Workdir(tmp_path).artefact("stage", "abc")
+    assert again.manifest() is None
+    again.begin()
+    assert not path.exists()
+    assert not (artefact.path / workdir.MANIFEST).exists()
+
+
+def test_sound_files_of_an_altered_artefact_stay(tmp_path):
+    artefact = Workdir(tmp_path).artefact("stage", "abc")
+    for name in ("a.txt", "b.txt"):
+        workdir.write_text(artefact.path / name, name)
+    artefact.finish()
+    (artefact.path / "b.txt").write_text("other")
+    Workdir(tmp_path).artefact("stage", "abc").begin()
+    assert os.listdir(artefact.path) == ["a.txt"]
 
 
 def test_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from end2_tf.data.dataset import Examples
+from end2_tf.data.examples import Examples
 from end2_tf.data.views import CLEAN, Views
 
 Targets = Callable[[int, int, np.ndarray], np.ndarray]

@@ -17,7 +17,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 import end2_tf
 from end2_tf.config import Data, Source
 from end2_tf.data import dataset
-from end2_tf.data.dataset import DataSet, Examples
+from end2_tf.data.dataset import DataSet
+from end2_tf.data.examples import Examples
 from end2_tf.errors import ConfigError, DataError
 
 FASHION = Path(__file__).parents[1] / "fixtures" / "fashion_mnist_30.npz"
@@ -320,7 +321,7 @@ def test_download_leaves_made_up_data_alone():
 
 NEW_SOURCE = """
 import numpy as np
-from end2_tf.data.dataset import Examples, Splits
+from end2_tf.data.examples import Examples, Splits
 
 def load(*, size: int = 8):
     def part(num):

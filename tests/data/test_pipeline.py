@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from end2_tf.config import Augmentation
-from end2_tf.data.dataset import Examples
+from end2_tf.data.examples import Examples
 from end2_tf.data.pipeline import Order, batches
 from end2_tf.data.views import CLEAN, Views
 from end2_tf.errors import ConfigError

@@ -26,7 +26,7 @@ from end2_tf import registry
 from end2_tf.errors import ConfigError, unknown
 
 if TYPE_CHECKING:
-    from end2_tf.data.dataset import Splits
+    from end2_tf.data.examples import Splits
 
 _CONTEXT = ("name", "path", "data_dir", "download", "seed")
 _FALLBACK = "tfds"

@@ -25,7 +25,7 @@ import numpy as np
 from pydantic import Field
 
 from end2_tf.data import checks, image_folder, npz
-from end2_tf.data.dataset import Examples, Splits, hold_out
+from end2_tf.data.examples import Examples, Splits, hold_out
 from end2_tf.errors import DataError, suggestion
 
 _ARRAYS = {"train": ("x_train", "y_train"), "validation": ("x_val", "y_val"), "test": ("x_test", "y_test")}

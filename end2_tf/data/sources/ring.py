@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import Field
 
-from end2_tf.data.dataset import Examples, Splits
+from end2_tf.data.examples import Examples, Splits
 
 Count = Annotated[int, Field(ge=1)]
 

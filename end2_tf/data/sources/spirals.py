@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import Field
 
-from end2_tf.data.dataset import Examples, Splits
+from end2_tf.data.examples import Examples, Splits
 
 NUM_CLASSES = 3
 _T_MAX = 6 * np.pi

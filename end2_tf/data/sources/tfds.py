@@ -23,7 +23,7 @@ from pydantic import Field
 
 from end2_tf import registry
 from end2_tf.data import images, memory
-from end2_tf.data.dataset import Examples, Splits, hold_out
+from end2_tf.data.examples import Examples, Splits, hold_out
 from end2_tf.errors import DataError, suggestion
 
 _NAME = re.compile(r"(?P<set>[\w-]+)(/(?P<config>[\w.-]+))?(:(?P<version>\d+\.\d+\.\d+))?")
