@@ -67,11 +67,13 @@ def validator(examples: Examples, loss: keras.losses.Loss, offset: float, batch_
         if is_dirichlet:
             alphas += offset
         alpha0 = alphas.sum(1)
+        # Until the temperature has come down to 1, exp(logits) is no precision.
+        is_annealed = float(np.asarray(getattr(model.loss, "temperature", 1.0))) == 1.0
         log_probs = np.log(alphas) - np.log(alpha0)[:, None]
         return {
             "validation_error": float(np.mean(log_probs.argmax(1) != labels)),
             "validation_nll": float(-np.mean(log_probs[np.arange(len(labels)), labels])),
-            "alpha0": float(np.exp(np.mean(np.log(alpha0)))) if is_dirichlet else float("nan"),
+            "alpha0": float(np.exp(np.mean(np.log(alpha0)))) if is_dirichlet and is_annealed else float("nan"),
         }
 
     return validate

@@ -176,8 +176,8 @@ class Workdir:
         free = shutil.disk_usage(self.path).free
         if free < needed_bytes:
             raise WorkdirError(
-                f"workdir {self.path} has {free / 1e6:,.0f} MB free, but this run writes about "
-                f"{needed_bytes / 1e6:,.0f} MB. Free some space, or choose another with --workdir."
+                f"workdir {self.path} has {free / 1e6:,.1f} MB free, but this run writes about "
+                f"{needed_bytes / 1e6:,.1f} MB. Free some space, or choose another with --workdir."
             )
 
     @contextlib.contextmanager

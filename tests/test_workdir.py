@@ -64,7 +64,7 @@ def test_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
 
 
 def test_full_disk_is_noticed_before_work(tmp_path):
-    with pytest.raises(WorkdirError, match=r"MB free, but this run writes about 1,000,000,000,000 MB"):
+    with pytest.raises(WorkdirError, match=r"MB free, but this run writes about 1,000,000,000,000.0 MB"):
         Workdir(tmp_path).check_writable(10**18)
 
 

@@ -115,8 +115,8 @@ PICTURES = (
     Picture(
         "training",
         "How training went",
-        "Temperature, precision and validation scores by epoch (the ensemble's are its members' mean): precision "
-        "should settle and validation scores should fall, whose first epochs may lie outside the panel.",
+        "Temperature, precision (once the temperature is 1) and validation scores by epoch, the ensemble's being its "
+        "members' mean: precision should settle and validation scores fall; their first epochs may lie outside.",
         training.shared,
         training.has_shared,
     ),

@@ -1,0 +1,20 @@
+from end2_tf import errors
+
+
+def test_unknown_is_one_line_with_value_suggestion_and_choices():
+    message = errors.unknown("student.loss", "dirichlet_nl", "a loss", ["b", "dirichlet_nll"], "Add one.")
+    assert message == (
+        "student.loss is 'dirichlet_nl', which isn't a loss. Did you mean 'dirichlet_nll'? "
+        "Losses: b, dirichlet_nll. Add one."
+    )
+
+
+def test_nothing_near_suggests_nothing():
+    assert "Did you mean" not in errors.unknown("x", "zzz", "a loss", ["dirichlet_nll"])
+    assert errors.unknown("x", "y", "a stage", []).endswith("Stages: none.")
+
+
+def test_exit_codes_tell_input_workdir_and_training_apart():
+    codes = {c.exit_code for c in (errors.ConfigError, errors.WorkdirError, errors.TrainingError)}
+    assert len(codes) == 3
+    assert 0 not in codes
