@@ -94,7 +94,8 @@ def _main(argv: Sequence[str]) -> int:
     if FLAGS.describe:
         from end2_tf import describe
 
-        print(describe.text(run))
+        print(describe.resolved(run), flush=True)
+        print(describe.cost(run))
         return 0
     print(f"{run.name} in {run.root.path}" + (" (smoke: a small version)" if FLAGS.smoke else ""))
     run.run(chosen)

@@ -14,18 +14,28 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import pydantic
+import pydantic_core
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from end2_tf import registry
 from end2_tf.errors import ConfigError, suggestion, unknown
 
-Fraction = Annotated[float, Field(ge=0, le=1)]
-ShareBelowOne = Annotated[float, Field(ge=0, lt=1)]
-Positive = Annotated[float, Field(gt=0)]
-NonNegative = Annotated[float, Field(ge=0)]
-Count = Annotated[int, Field(ge=1)]
-CountOrNone = Annotated[int, Field(ge=0)]
+
+def _no_truth_value(value: Any) -> Any:
+    """Python takes True for 1; a user who writes true for a number made a mistake."""
+    if isinstance(value, bool):
+        raise pydantic_core.PydanticCustomError("number_type", "a number")
+    return value
+
+
+_Number = pydantic.BeforeValidator(_no_truth_value)
+Fraction = Annotated[float, Field(ge=0, le=1), _Number]
+ShareBelowOne = Annotated[float, Field(ge=0, lt=1), _Number]
+Positive = Annotated[float, Field(gt=0), _Number]
+NonNegative = Annotated[float, Field(ge=0), _Number]
+Count = Annotated[int, Field(ge=1), _Number]
+CountOrZero = Annotated[int, Field(ge=0), _Number]
 
 _STRICT = pydantic.ConfigDict(extra="forbid", allow_inf_nan=False)
 
@@ -35,8 +45,8 @@ class Augmentation:
     """Random changes of a training example. One draw of all of them is a *view* (see end2_tf.data.augmentation)."""
 
     flip: bool = False  # horizontally, with probability 1/2
-    shift: CountOrNone = 0  # pixels, uniform in [-shift, shift] on each axis, reflected at the border
-    rotation: Annotated[float, Field(ge=0, le=180)] = 0.0  # degrees, uniform in [-rotation, rotation]
+    shift: CountOrZero = 0  # pixels, uniform in [-shift, shift] on each axis, reflected at the border
+    rotation: Annotated[float, Field(ge=0, le=180), _Number] = 0.0  # degrees, uniform in [-rotation, rotation]
     jitter: NonNegative = 0.0  # standard deviation of added noise; 1 is the training inputs' own, per feature
 
     @property
@@ -99,7 +109,9 @@ class Transfer:
     mode: Literal["clean", "views", "online"] = "clean"
     num_views: Count = 4  # mode=views: recorded augmented views
     augmentation: Augmentation = Augmentation()  # of the views, and of the student's inputs in every mode
-    auxiliary_share: Annotated[float, Field(gt=0, lt=1)] = 0.5  # of each batch, for methods with auxiliary data
+    auxiliary_share: Annotated[float, Field(gt=0, lt=1), _Number] = (
+        0.5  # of each batch, for methods with auxiliary data
+    )
     dtype: Literal["float16", "float32"] = "float32"  # of the members' logits on disk
 
 
@@ -109,12 +121,14 @@ class Method:
 
     loss: str
     loss_options: dict[str, Any] = dataclasses.field(default_factory=dict)
-    offset: Annotated[float, Field(ge=0, le=1)] = 0.0  # of the Dirichlet head: alphas = exp(logits) + offset
+    offset: Fraction = 0.0  # of the Dirichlet head: alphas = exp(logits) + offset
     auxiliary: bool = False
-    temperature: Annotated[float, Field(ge=1)] = 1.0  # T0
+    temperature: Annotated[float, Field(ge=1), _Number] = 1.0  # T0
     temperature_schedule: Literal["constant", "anneal"] = "constant"
     temperature_cycle: Fraction = 2 / 3  # anneal: T0 for half of it, linear to 1 over the other half
-    temperature_levels: Annotated[int, Field(ge=2)] = 32  # the schedule is piecewise constant on this many values
+    temperature_levels: Annotated[int, Field(ge=2), _Number] = (
+        32  # the schedule is piecewise constant on this many values
+    )
     optimizer: Optimizer | None = None  # instead of the student's
 
 
@@ -134,7 +148,7 @@ class Student:
 
 @dataclass(frozen=True, config=_STRICT)
 class Evaluation:
-    num_bins: Annotated[int, Field(ge=2)] = 15  # of the expected calibration error, equal width
+    num_bins: Annotated[int, Field(ge=2), _Number] = 15  # of the expected calibration error, equal width
     batch_size: Count = 1000
 
 
@@ -156,7 +170,7 @@ def default_methods() -> dict[str, Method]:
 
 def with_auxiliary(methods: dict[str, Method]) -> dict[str, Method]:
     """Returns the methods and, of those on members' predictions, `<name>_aux`: the same with auxiliary data."""
-    distilled = {name: method for name, method in methods.items() if method.loss != "cross_entropy"}
+    distilled = {name: method for name, method in methods.items() if not registry.is_on_labels(method.loss)}
     return methods | {f"{name}_aux": dataclasses.replace(method, auxiliary=True) for name, method in distilled.items()}
 
 
@@ -170,7 +184,7 @@ class Experiment:
     methods: dict[str, Method] = dataclasses.field(default_factory=default_methods)
     student: Student = Student()
     evaluation: Evaluation = Evaluation()
-    seed: CountOrNone = 0
+    seed: CountOrZero = 0
     smoke: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
@@ -196,6 +210,19 @@ def from_dict(values: Mapping[str, Any]) -> Experiment:
     return experiment
 
 
+def build(kind: type[Any], field: str, **values: Any) -> Any:
+    """Builds one part of an experiment, for instance a `Method`.
+
+    Raises:
+        ConfigError: a field is unknown, has a wrong type or is out of its range.
+    """
+    try:
+        return kind(**values)
+    except pydantic.ValidationError as error:
+        fault = error.errors()[0]
+        raise ConfigError(_message({**fault, "loc": (field, *fault["loc"])}, "Give another value.")) from None
+
+
 def check(experiment: Experiment) -> None:
     """Raises ConfigError where two fields contradict each other, or a name has no file. Imports no TensorFlow."""
     registry.check("backbone", experiment.ensemble.backbone, "ensemble.backbone")
@@ -203,13 +230,25 @@ def check(experiment: Experiment) -> None:
         registry.check("backbone", experiment.student.backbone, "student.backbone")
     if not experiment.student.methods:
         raise ConfigError(f"student.methods is empty. Name at least one of: {', '.join(experiment.methods)}.")
+    _check_names("data.ood", "an OOD set", experiment.data.ood, ("test", "map"))
+    _check_names("methods", "a method", experiment.methods, ("bayes", "single", "ensemble"))
     for name, method in experiment.methods.items():
         registry.check("loss", method.loss, f"methods.{name}.loss")
+        if method.auxiliary and registry.is_on_labels(method.loss):
+            raise ConfigError(
+                f"methods.{name}.auxiliary is true, but its loss {method.loss!r} needs labels, which auxiliary data "
+                f"don't have. Set methods.{name}.auxiliary=false."
+            )
         if method.temperature_schedule == "anneal" and method.temperature_cycle == 0:
             raise ConfigError(
                 f"methods.{name}.temperature_cycle is 0, so there is nothing to anneal over. Allowed: above 0, at most "
                 f"1; or set methods.{name}.temperature_schedule=constant."
             )
+    twice = [name for name in experiment.student.methods if experiment.student.methods.count(name) > 1]
+    if twice:
+        raise ConfigError(
+            f"student.methods has {twice[0]!r} twice. Name each once; student.num_seeds=2 trains it twice."
+        )
     for name in experiment.student.methods:
         if name not in experiment.methods:
             raise ConfigError(
@@ -225,6 +264,16 @@ def check(experiment: Experiment) -> None:
             raise ConfigError(
                 f"student.methods has {name!r}, which needs auxiliary data, but data.auxiliary is none. "
                 f"Set data.auxiliary=NAME, or leave {name!r} out of student.methods."
+            )
+
+
+def _check_names(field: str, kind: str, names: Mapping[str, Any], reserved: tuple[str, ...]) -> None:
+    """Refuses names that mean something else in results and files."""
+    for name in names:
+        if name in reserved or not name or "/" in name or "," in name:
+            raise ConfigError(
+                f"{field} has {name!r}, which can't be the name of {kind}: {', '.join(reserved)} are taken, and names "
+                "have no '/' or ','. Choose another name."
             )
 
 
@@ -335,13 +384,13 @@ def _names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
-def _message(error: Any) -> str:
+def _message(error: Any, next_step: str = "Change it with --set {path}=…") -> str:
     """Turns pydantic's first complaint into one line of ours."""
-    path = ".".join(str(part) for part in error["loc"])
+    path = ".".join(str(part) for part in error["loc"] if not str(part).startswith("function-"))
     value = error["input"]
     context = error.get("ctx", {})
     if error["type"] == "unexpected_keyword_argument":
-        return f"{path!r} is no field. See --describe for those there are."
+        return f"{path!r} is no field. Its names: see end2_tf.config, or --describe."
     if error["type"] == "missing":
         return f"{path} is missing. Set it with --set {path}=…"
     bounds = {
@@ -358,8 +407,9 @@ def _message(error: Any) -> str:
         "finite_number": "a finite number",
         "bool_parsing": "true or false",
         "bool_type": "true or false",
+        "dataclass_type": "fields and values; name a field of it",
         "string_type": "text",
         "dict_type": "fields and values",
     }
     allowed = bounds.get(error["type"], error["msg"]).format(**context)
-    return f"{path} is {value!r}. Allowed: {allowed}. Change it with --set {path}=…"
+    return f"{path} is {value!r}. Allowed: {allowed}. {next_step.format(path=path)}"

@@ -8,40 +8,26 @@ from typing import Any
 import numpy as np
 
 from end2_tf import config
-from end2_tf.errors import DataError
 from end2_tf.stages import Run
 
 
-def text(run: Run) -> str:
-    """Returns the description as text; opens data only for its shapes."""
-    lines = [f"{run.name} in {run.root.path}", "", json.dumps(config.to_dict(run.experiment), indent=1)]
-    try:
-        run.prepare()
-        lines += ["", *_data(run), "", *_cost(run)]
-        lines += ["", *_done(run)]
-    except DataError as error:
-        lines += ["", f"Data: {error}"]
-    return "\n".join(lines)
+def resolved(run: Run) -> str:
+    """Returns the config that the flags come to, as JSON under a heading."""
+    return f"{run.name} in {run.root.path}\n\n{json.dumps(config.to_dict(run.experiment), indent=1)}\n"
 
 
-def _data(run: Run) -> list[str]:
-    data = run.data
-    sizes = [
-        f"{name} {len(part):,}"
-        for name, part in (("train", data.train), ("validation", data.validation), ("test", data.test))
-    ]
-    if data.auxiliary is not None:
-        sizes.append(f"auxiliary {len(data.auxiliary):,}")
-    sizes += [f"{name} {len(part):,}" for name, part in data.ood.items()]
-    names = ", ".join(data.class_names[:10]) + (", …" if data.num_classes > 10 else "")
-    return [
-        f"Data: {', '.join(sizes)} examples",
-        f"  inputs {data.input_shape} {data.train.inputs.dtype}, {data.num_classes} classes: {names}",
-    ]
+def cost(run: Run) -> str:
+    """Returns what the run would cost and what is done already; opens the data for their shapes.
+
+    Raises:
+        DataError, ConfigError: whatever would stop the run.
+    """
+    run.prepare()
+    return "\n".join(["", *_cost(run), "", *_done(run)])
 
 
 def _cost(run: Run) -> list[str]:
-    from end2_tf import ensemble
+    from end2_tf import ensemble, transfer
 
     experiment, data = run.experiment, run.data
     own = run.ensemble if experiment.ensemble.models else None
@@ -68,10 +54,7 @@ def _cost(run: Run) -> list[str]:
     lines.append(
         f"  students {len(experiment.student.methods)} methods × {experiment.student.num_seeds} seeds: {flops:.1e}"
     )
-    transfer, per_value = experiment.transfer, 2 if experiment.transfer.dtype == "float16" else 4
-    views = transfer.num_views if transfer.mode == "views" else 1
-    inputs = 0 if transfer.mode == "online" else epoch * views + (0 if data.auxiliary is None else len(data.auxiliary))
-    logits = inputs * num_members * data.num_classes * per_value
+    logits = transfer.num_bytes(experiment.transfer, data, num_members)
     lines.append(
         f"  on disk  members {4e-6 * member.count_params() * num_members:,.1f} MB, transfer set {1e-6 * logits:,.1f} MB"
     )

@@ -14,7 +14,7 @@ from end2_tf.data.dataset import DataSet
 from end2_tf.ensemble import Ensemble
 from end2_tf.measures import MEASURES
 from end2_tf.models import UncertaintyClassifier
-from end2_tf.transfer import Report
+from end2_tf.progress import Report
 
 Arrays = dict[str, np.ndarray]
 MAP_POINTS = 200  # a side of the grid for maps of two-dimensional inputs
@@ -84,9 +84,9 @@ class Evaluation:
         """Returns a student's measures on several sets of inputs, from one pass over all of them."""
         outputs = model.predict_measures(np.concatenate(list(inputs.values())), self.settings.batch_size)
         if "alphas" in outputs:
-            measured = uncertainty.from_alphas(outputs["alphas"])
-        else:
-            measured = uncertainty.from_probs(outputs["probs"])
+            measured = uncertainty.from_alphas(outputs["alphas"].astype(np.float64))
+        else:  # from logits: in float32 a probability can be 0, and its NLL infinite
+            measured = uncertainty.from_probs(_softmax(outputs["logits"]))
         ends = np.cumsum([len(x) for x in inputs.values()])
         parts = {name: np.split(values, ends[:-1]) for name, values in measured.items()}
         return {name: {k: parts[k][i] for k in parts} for i, name in enumerate(inputs)}
@@ -108,16 +108,21 @@ class Evaluation:
         self.rows += [Row("bayes", "test", metric, values[metric], None, 1) for metric in ("error", "nll", "brier")]
 
     def gap_closed(self) -> list[dict[str, Any]]:
-        """Returns how much of the gap between single model and ensemble each student closes, on the test set."""
-        found = {(r.model, r.metric): r.value for r in self.rows if r.dataset == "test"}
+        """Returns how much of the gap between single model and ensemble each student closes, on the test set.
+
+        A share of a gap that is within two standard errors of the members' mean is left undefined.
+        """
+        found = {(r.model, r.metric): r for r in self.rows if r.dataset == "test"}
         gaps = []
         for metric in ("error", "nll"):
             if ("single", metric) not in found:
                 continue
-            gap = found["single", metric] - found["ensemble", metric]
+            single = found["single", metric]
+            gap = single.value - found["ensemble", metric].value
+            noise = (single.sd or 0.0) / np.sqrt(single.n)  # of the members' mean
             for model in dict.fromkeys(r.model for r in self.rows):
                 if model not in ("single", "ensemble", "bayes") and (model, metric) in found:
-                    value = (found["single", metric] - found[model, metric]) / gap if gap > 0 else None
+                    value = (single.value - found[model, metric].value) / gap if gap > 2 * noise else None
                     gaps.append({"model": model, "metric": metric, "value": value, "gap": gap})
         return gaps
 
@@ -183,7 +188,8 @@ class Evaluation:
         if teacher is not None and test is not teacher and "knowledge_uncertainty" in test:
             ours, theirs = test["knowledge_uncertainty"], teacher["knowledge_uncertainty"]
             yield ("test", "knowledge_rank_correlation"), metrics.rank_correlation(ours, theirs)
-            yield ("test", "knowledge_mean_ratio"), float(np.mean(ours) / np.mean(theirs))
+            mean = float(np.mean(theirs))  # 0 for an ensemble of one member
+            yield ("test", "knowledge_mean_ratio"), float(np.mean(ours)) / mean if mean > 0 else float("nan")
         scores = [name for name in MEASURES if name in test]
         for dataset in self.data.ood:
             found = metrics.out_of_distribution(
@@ -205,17 +211,15 @@ class Evaluation:
             scores = self.predictions["ensemble"][dataset]["knowledge_uncertainty"]
             chosen.append((f"OOD: {dataset}", dataset, int(np.argsort(scores)[len(scores) // 2])))
         inputs = np.stack([self.inputs[dataset][index] for _, dataset, index in chosen])
-        probs = _softmax(ensemble.predict_logits(inputs))[:, :SIMPLEX_MEMBERS]
-        ids = np.sort(np.argsort(-probs.mean(1), axis=1)[:, : min(3, probs.shape[2])], axis=1)
+        logits = ensemble.predict_logits(inputs)[:, :SIMPLEX_MEMBERS]
+        ids = np.sort(np.argsort(-_softmax(logits).mean(1), axis=1)[:, :3], axis=1)
         if ids.shape[1] < 3:
             return  # two classes: no simplex to draw
-        three = np.take_along_axis(probs, ids[:, None, :], axis=2)
         self.simplex = {
             "names": np.asarray([name for name, _, _ in chosen]),
             "inputs": inputs,
             "class_ids": ids,
-            "classes": np.asarray(self.data.class_names[:3]),
-            "member_probs": three / three.sum(2, keepdims=True),
+            "member_probs": _softmax(np.take_along_axis(logits, ids[:, None, :], axis=2)),
         }
 
 

@@ -1,4 +1,4 @@
-"""What is published: a backbone and its head as one Keras model, raw inputs in, probabilities and uncertainties out."""
+"""What is published, as Keras models that take raw inputs: a student with its head, or a whole ensemble."""
 
 from __future__ import annotations
 
@@ -100,3 +100,69 @@ class UncertaintyClassifier(keras.Model):
         backbone = keras.saving.deserialize_keras_object(config.pop("backbone"), custom_objects=custom_objects)
         head = keras.saving.deserialize_keras_object(config.pop("head"), custom_objects=custom_objects)
         return cls(backbone, head, **config)
+
+
+# Layers of which many members can be computed as one batched operation. Convolutions with a kernel per member can't.
+_BATCHABLE = {"InputLayer", "Normalization", "Flatten", "Dense", "Activation", "ReLU", "Sin", "Multiply", "Dropout"}
+
+
+def is_batchable(model: keras.Model) -> bool:
+    """Returns whether members of this architecture can share one batched matrix product a layer."""
+    return all(type(layer).__name__ in _BATCHABLE for layer in model.layers)
+
+
+@keras.saving.register_keras_serializable("end2_tf")
+class EnsembleModel(keras.Model):
+    """M networks of one architecture as one model: raw inputs → logits (batch, members, classes).
+
+    Each weight of all members is one array. Where every layer allows it a layer is one batched matrix product, else
+    the graph loops over the members.
+
+    Args:
+        member: One network; says what the architecture is, its weights don't matter.
+        num_members: M.
+    """
+
+    def __init__(self, member: keras.Model, num_members: int, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.member, self.num_members = member, num_members
+        self.stacks = [
+            self.add_weight(
+                name=f"weight_{number}", shape=(num_members, *weight.shape), dtype=weight.dtype, initializer="zeros"
+            )
+            for number, weight in enumerate(member.weights)
+        ]
+        self.built = True
+
+    def call(self, inputs: Any, training: bool = False) -> tf.Tensor:
+        places = {id(weight): number for number, weight in enumerate(self.member.weights)}
+        values = [tf.convert_to_tensor(stack) for stack in self.stacks]
+        trainable = [values[places[id(v)]] for v in self.member.trainable_variables]
+        # Dropout's seeds are variables but no weights; at inference nothing is dropped, and any value will do.
+        frozen = [
+            values[places[id(v)]] if id(v) in places else tf.repeat(tf.convert_to_tensor(v)[None], self.num_members, 0)
+            for v in self.member.non_trainable_variables
+        ]
+
+        def one(weights: Any) -> tf.Tensor:
+            return self.member.stateless_call(list(weights[0]), list(weights[1]), inputs, training=False)[0]
+
+        if is_batchable(self.member):
+            outputs = tf.vectorized_map(one, (trainable, frozen))
+        else:
+            signature = tf.TensorSpec((None, self.member.output_shape[-1]), self.member.output.dtype)
+            outputs = tf.map_fn(one, (trainable, frozen), fn_output_signature=signature, parallel_iterations=1)
+        return tf.transpose(outputs, (1, 0, 2))
+
+    def compute_output_spec(self, inputs: Any, training: bool = False) -> keras.KerasTensor:
+        return keras.KerasTensor((inputs.shape[0], self.num_members, self.member.output_shape[-1]), self.compute_dtype)
+
+    def get_config(self) -> dict[str, Any]:
+        member = keras.saving.serialize_keras_object(self.member)
+        return {"name": self.name, "member": member, "num_members": self.num_members}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> EnsembleModel:
+        config = dict(config)
+        member = keras.saving.deserialize_keras_object(config.pop("member"), custom_objects=custom_objects)
+        return cls(member, **config)

@@ -7,7 +7,7 @@ import functools
 import glob
 from pathlib import Path
 
-from end2_tf import config, workdir
+from end2_tf import config, registry, workdir
 from end2_tf.config import Experiment
 from end2_tf.data import dataset
 from end2_tf.workdir import Artefact, Workdir
@@ -49,8 +49,10 @@ class Plan:
     @functools.cached_property
     def ensemble(self) -> Artefact:
         settings = self.experiment.ensemble
-        own = [workdir.sha256(Path(p)) for p in sorted(glob.glob(settings.models))] if settings.models else []
-        return self._artefact("ensemble", self.prints["alone"], settings, own)
+        if settings.models is None:
+            return self._artefact("ensemble", self.prints["alone"], settings)
+        own = [workdir.model_digest(Path(p)) for p in sorted(glob.glob(settings.models))]
+        return self._artefact("ensemble", self.prints["alone"], own)
 
     @functools.cached_property
     def transfer(self) -> Artefact:
@@ -81,4 +83,4 @@ class Plan:
 
     def is_distilled(self, method: str) -> bool:
         """Returns whether a method needs the transfer set."""
-        return self.experiment.methods[method].loss != "cross_entropy"
+        return not registry.is_on_labels(self.experiment.methods[method].loss)

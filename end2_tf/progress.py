@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 
 SECONDS_BETWEEN_LINES = 15.0
 SECONDS_BETWEEN_UPDATES = 0.2
+
+Report = Callable[[str, int, int, dict[str, float]], None]
+"""How work tells of itself: (what, done, of, figures)."""
 
 
 class Progress:

@@ -6,6 +6,7 @@ nothing, so `--list` and misspelt names cost no TensorFlow import.
 
 from __future__ import annotations
 
+import ast
 import functools
 import importlib
 import pkgutil
@@ -71,6 +72,21 @@ def experiments() -> dict[str, object]:
                 )
             found[key] = experiment
     return found
+
+
+@functools.cache
+def is_on_labels(loss: str) -> bool:
+    """Returns whether a loss compares with labels and needs no ensemble: its file says `ON_LABELS = True`."""
+    if loss not in names("loss"):
+        return False
+    tree = ast.parse((PACKAGE / FOLDERS["loss"] / f"{loss}.py").read_text(encoding="utf-8"))
+    return any(
+        isinstance(node, ast.Assign)
+        and isinstance(node.value, ast.Constant)
+        and node.value.value is True
+        and any(isinstance(target, ast.Name) and target.id == "ON_LABELS" for target in node.targets)
+        for node in tree.body
+    )
 
 
 def class_name(name: str) -> str:

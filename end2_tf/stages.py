@@ -13,7 +13,7 @@ from typing import Any
 
 from end2_tf import __version__, config, workdir
 from end2_tf.config import Experiment
-from end2_tf.errors import ModelError
+from end2_tf.errors import ConfigError, ModelError
 from end2_tf.plan import FORMAT, Plan
 from end2_tf.progress import Progress
 from end2_tf.workdir import Artefact, Workdir
@@ -78,6 +78,7 @@ class Run:
         So an option that a loss or a backbone doesn't take is noticed now, not after hours of training.
         """
         self._start()
+        self.say(self.data.summary())
         from end2_tf import ensemble, student
         from end2_tf.data.views import Views
 
@@ -109,12 +110,18 @@ class Run:
 
     def _check_fits(self, ensemble: Any) -> Any:
         data = self.data
+        pattern = self.experiment.ensemble.models
+        if ensemble.input_shape != data.input_shape:
+            raise ModelError(
+                f"the members of {pattern!r} take inputs of shape {ensemble.input_shape}, but the data's are "
+                f"{data.input_shape}. Give the data they were trained for, or members trained for these data."
+            )
         if ensemble.num_classes != data.num_classes:
             raise ModelError(
-                f"the members of {self.experiment.ensemble.models!r} know {ensemble.num_classes} classes, "
+                f"the members of {pattern!r} know {ensemble.num_classes} classes, "
                 f"but the data has {data.num_classes}. Give the data they were trained for."
             )
-        ensemble.check_inputs(data.train.inputs[:1])
+        ensemble.recognise_probabilities(data.train.inputs[:64])
         return ensemble
 
     # Stages.
@@ -130,13 +137,16 @@ class Run:
         with self.root.lock():
             outcomes = []
             for stage in stages:
-                started = time.monotonic()
-                was_ready, path, summary = getattr(self, f"run_{stage}")()
-                self.progress.end()
-                outcome = Outcome(stage, was_ready, path, time.monotonic() - started, summary)
-                self._tell(outcome)
-                outcomes.append(outcome)
+                outcomes.append(self._run_one(stage))
             return outcomes
+
+    def _run_one(self, stage: str) -> Outcome:
+        started = time.monotonic()
+        was_ready, path, summary = getattr(self, f"run_{stage}")()
+        self.progress.end()
+        outcome = Outcome(stage, was_ready, path, time.monotonic() - started, summary)
+        self._tell(outcome)
+        return outcome
 
     def _tell(self, outcome: Outcome) -> None:
         how = "up to date" if outcome.was_ready else f"{outcome.seconds:.0f} s"
@@ -156,7 +166,8 @@ class Run:
         artefact.begin()
         if settings.models:
             members = self.ensemble
-            details = {"num_members": members.num_members, "models": settings.models}
+            digests = [workdir.weights_digest(m.get_weights(), ensemble.architecture(m)) for m in members]
+            details = {"num_members": len(digests), "models": settings.models, "weights": digests}
             self._warn_if_at_chance(members)
         else:
             self.root.check_writable(self._ensemble_bytes())
@@ -176,7 +187,9 @@ class Run:
         from end2_tf import ensemble
 
         member = ensemble.build_member(self.experiment.ensemble, self.data, 0)
-        return 5 * member.count_params() * self.experiment.ensemble.num_members
+        return round(
+            4.4 * member.count_params() * self.experiment.ensemble.num_members
+        )  # float32, and a tenth of overhead
 
     def _warn_if_at_chance(self, members: Any) -> None:
         from end2_tf import metrics, uncertainty
@@ -192,6 +205,8 @@ class Run:
 
     def run_transfer(self) -> tuple[bool, Path, str]:
         artefact = self.plan.transfer
+        if not any(map(self.plan.is_distilled, self.experiment.student.methods)):
+            return True, artefact.path, "no method needs it"
         manifest = artefact.manifest()
         if manifest is None:
             self.prepare()
@@ -199,10 +214,7 @@ class Run:
 
             self._require(self.plan.ensemble, "ensemble")
             data, settings, started = self.data, self.experiment.transfer, time.monotonic()
-            inputs = len(data.train) * (settings.num_views if settings.mode == "views" else 1)
-            inputs += len(data.auxiliary) if data.auxiliary is not None else 0
-            per_input = self.ensemble.num_members * data.num_classes * (2 if settings.dtype == "float16" else 4)
-            self.root.check_writable(0 if settings.mode == "online" else inputs * per_input)
+            self.root.check_writable(transfer.num_bytes(settings, data, self.ensemble.num_members))
             artefact.begin()
             details = transfer.record(
                 self.ensemble, data, settings, artefact.path, seed=self._view_seed(), report=self.progress
@@ -254,12 +266,13 @@ class Run:
         artefact.begin()
         own_seed = seed_of(experiment.seed, 1_000_000 + seed)  # members count from 0
         keras.utils.set_random_seed(own_seed)
+        before = keras.mixed_precision.global_policy()
         if experiment.student.mixed_precision:
             keras.mixed_precision.set_global_policy("mixed_bfloat16")
         try:
             backbone = self.student_backbone()
         finally:
-            keras.mixed_precision.set_global_policy("float32")
+            keras.mixed_precision.set_global_policy(before)
         model, history = student.train(
             backbone,
             how,
@@ -294,9 +307,21 @@ class Run:
 
         settings, teacher = self.experiment.student, self.experiment.ensemble
         if settings.backbone is None and teacher.models:
-            return ensemble.fresh_copy(self.ensemble.member(0))
+            if settings.mixed_precision:
+                raise ConfigError(
+                    "student.mixed_precision is true, but the student copies your members' layers, which have a "
+                    "precision of their own. Name a student.backbone, or set student.mixed_precision=false."
+                )
+            student = ensemble.fresh_copy(self.ensemble.member(0))
+            closing = ensemble.closing_activation(student)
+            if closing != "linear" or self.ensemble.closes_unseen:
+                raise ModelError(
+                    f"a student can't be copied from the members of {teacher.models!r}: their softmax isn't the "
+                    "activation of their last layer. Name a student.backbone."
+                )
+            return student
         mean, std = self.data.normalisation()
-        same = settings.backbone is None
+        same = settings.backbone in (None, teacher.backbone)
         options = settings.options if settings.options is not None else (teacher.options if same else {})
         return backbones.build(
             settings.backbone or teacher.backbone,
@@ -317,10 +342,11 @@ class Run:
 
         results = workdir.read_json(artefact.path / "results.json")
         text = tables.rows_csv(results["rows"])
-        target = self.root.path / "results.csv"
+        target, copy = self.root.path / "results.csv", self.root.path / "results.json"
         if not target.is_file() or target.read_text(encoding="utf-8") != text:
             workdir.write_text(target, text)
-            workdir.write_json(self.root.path / "results.json", results)
+        if not copy.is_file() or workdir.sha256(copy) != workdir.sha256(artefact.path / "results.json"):
+            workdir.write_json(copy, results)
         return ready, target, f"{len(results['rows'])} numbers"
 
     def _evaluate(self, artefact: Artefact) -> None:
@@ -381,9 +407,9 @@ class Run:
         return False, page, ""
 
     def _require(self, artefact: Artefact, stage: str) -> None:
-        """Runs an earlier stage whose result isn't there, so that `--stage=report` alone works too."""
+        """Runs, and tells of, an earlier stage whose result isn't there, so that `--stage=report` alone works too."""
         if artefact.manifest() is None:
-            getattr(self, f"run_{stage}")()
+            self._run_one(stage)
 
 
 def versions() -> dict[str, str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,11 +12,14 @@ import numpy as np
 import tensorflow as tf
 
 from end2_tf import config, registry, training
+from end2_tf import options as option_values
+from end2_tf.data import checks
 from end2_tf.data.examples import Examples
 from end2_tf.data.pipeline import Order, Targets, batches
 from end2_tf.data.views import CLEAN, Views
 from end2_tf.ensemble import Ensemble
-from end2_tf.errors import ConfigError, ModelError, ShapeError, suggestion
+from end2_tf.ensemble.ensemble import NORMALISING, check_network, closing_activation
+from end2_tf.errors import ConfigError, DataError, ModelError, ShapeError
 from end2_tf.layers import DirichletHead, SoftmaxHead
 from end2_tf.losses import DistillationLoss
 from end2_tf.models import UncertaintyClassifier
@@ -31,19 +33,29 @@ def build_loss(method: config.Method, field: str = "methods") -> keras.losses.Lo
         ConfigError: an option that the loss doesn't take, or a value that it refuses.
     """
     loss_class = getattr(registry.module("loss", method.loss, f"{field}.loss"), registry.class_name(method.loss))
-    options = dict(method.loss_options)
-    own = [n for n in inspect.signature(loss_class.__init__).parameters if n not in ("self", "kwargs")]
-    given = ("targets", "temperature", "offset")  # set here, from the method's own fields
-    allowed = [name for name in own if name not in given]
-    for key in options:
-        if key not in allowed:
+    for key in ("temperature", "offset"):
+        if key in method.loss_options:
             raise ConfigError(
-                f"{field}.loss_options has {key!r}, which loss {method.loss!r} doesn't take. {suggestion(key, allowed)}"
-                f"Its options: {', '.join(allowed) or 'none'}."
+                f"{field}.loss_options has {key!r}, which is the method's own. Set {field}.{key} instead."
             )
-    if issubclass(loss_class, DistillationLoss):
-        options |= {"targets": "statistics", "temperature": method.temperature, "offset": method.offset}
-    return loss_class(**options)
+    options = option_values.check(
+        loss_class.__init__,
+        method.loss_options,
+        f"{field}.loss_options",
+        f"the loss {method.loss!r}",
+        reserved=("targets", "temperature", "offset"),
+    )
+    if not issubclass(loss_class, DistillationLoss):
+        return loss_class(**options)
+    loss = loss_class(**options, targets="statistics", temperature=method.temperature, offset=method.offset)
+    ends_tempered = method.temperature_schedule == "constant" and method.temperature != 1
+    if ends_tempered and loss.head == "dirichlet" and loss.tempers_student:
+        raise ConfigError(
+            f"{field}.temperature is {method.temperature:g} throughout, so the student would learn alphas of logits / "
+            f"{method.temperature:g} and be used without that division. Set {field}.temperature_schedule=anneal, or "
+            f"{field}.temperature=1."
+        )
+    return loss
 
 
 def head_of(loss: keras.losses.Loss, offset: float) -> DirichletHead | SoftmaxHead:
@@ -55,13 +67,13 @@ def validator(examples: Examples, loss: keras.losses.Loss, offset: float, batch_
     """Returns a function that measures a network's logits on held-out examples, for the training's history."""
     is_dirichlet = getattr(loss, "head", "softmax") == "dirichlet"
     labels = np.asarray(examples.labels)
-    functions: dict[int, Any] = {}
+    latest: list[Any] = [None, None]  # a model and its graph; one at a time, so that earlier members can go
 
     def validate(model: keras.Model) -> dict[str, float]:
-        if id(model) not in functions:
-            functions[id(model)] = tf.function(lambda x: model(x, training=False), reduce_retracing=True)
+        if latest[0] is not model:
+            latest[:] = [model, tf.function(lambda x: model(x, training=False), reduce_retracing=True)]
         chunks = range(0, len(labels), batch_size)
-        call = functions[id(model)]
+        call = latest[1]
         rows = [call(tf.cast(examples.inputs[i : i + batch_size], tf.float32)).numpy() for i in chunks]
         alphas = np.exp(np.clip(np.concatenate(rows).astype(np.float64), -500, 500))
         if is_dirichlet:
@@ -248,28 +260,30 @@ def distil(
         A Keras model whose `predict` returns probabilities, alphas and uncertainties.
 
     Raises:
-        ConfigError, ModelError, ShapeError: something doesn't fit together; says what and what to do.
+        ConfigError, DataError, ModelError, ShapeError: something doesn't fit together; says what and what to do.
+        TrainingError: the loss is no longer finite.
 
     Example:
         >>> student = end2_tf.distil(members, build(), x_train, epochs=30)
         >>> student.predict(x_test)["knowledge_uncertainty"]
     """
+    how = config.build(config.Method, "method", loss=loss, auxiliary=auxiliary is not None, **method)
+    settings = config.build(config.Student, "student", epochs=epochs, batch_size=batch_size)
+    registry.check("loss", loss, "loss")
+    if registry.is_on_labels(loss):
+        raise ConfigError(f"loss is {loss!r}, which learns from labels, not from members. Use Keras' own fit for that.")
     teacher = members if isinstance(members, Ensemble) else Ensemble(members)
-    teacher.check_inputs(inputs)
-    if tuple(student.input_shape[1:]) != teacher.input_shape:
-        raise ShapeError(
-            f"the student takes inputs {student.input_shape[1:]}, the members {teacher.input_shape}. Make them equal."
-        )
-    fields = {"optimizer": config.Optimizer(learning_rate=1e-3), **method}
-    how = config.Method(loss=loss, auxiliary=auxiliary is not None, **fields)
-    examples = Examples(np.asarray(inputs), None)
-    extra = None if auxiliary is None else Examples(np.asarray(auxiliary), None)
+    examples = Examples(_checked_inputs(teacher, inputs, "inputs"), None)
+    extra = None if auxiliary is None else Examples(_checked_inputs(teacher, auxiliary, "auxiliary"), None)
+    held_out = None if validation is None else _checked_validation(teacher, *validation)
+    teacher.recognise_probabilities(examples.inputs[:64])
+    _check_student(student, teacher)
     transfer = config.Transfer(mode="online" if online else "clean", augmentation=augmentation or config.Augmentation())
     keras.utils.set_random_seed(seed)
     model, _ = train(
         student,
         how,
-        config.Student(epochs=epochs, batch_size=batch_size),
+        settings,
         examples,
         seed=seed,
         view_seed=seed,
@@ -277,6 +291,40 @@ def distil(
         auxiliary=extra,
         transfer_set=None if online else record_in_memory(teacher, examples, extra),
         ensemble=teacher,
-        validation=None if validation is None else Examples(*map(np.asarray, validation)),
+        validation=held_out,
+        field="method",
     )
     return model
+
+
+def _checked_inputs(teacher: Ensemble, inputs: np.ndarray, name: str) -> np.ndarray:
+    inputs = np.asarray(inputs)
+    teacher.check_inputs(inputs)
+    if len(inputs) == 0:
+        raise DataError(
+            f"{name} has shape {inputs.shape}, so there is nothing to learn from. Give at least one example."
+        )
+    if inputs.dtype != np.uint8:
+        inputs = inputs.astype(np.float32)
+        checks.check_finite(inputs, name)
+    return inputs
+
+
+def _checked_validation(teacher: Ensemble, inputs: np.ndarray, labels: np.ndarray) -> Examples:
+    labels = np.asarray(labels)
+    examples = Examples(_checked_inputs(teacher, inputs, "validation inputs"), labels)
+    checks.check_labels(labels, len(examples), teacher.num_classes, "validation labels")
+    return examples
+
+
+def _check_student(student: keras.Model, teacher: Ensemble) -> None:
+    shape, _ = check_network(student, f"the student ({student.name})")
+    if shape != teacher.input_shape:
+        raise ShapeError(f"the student takes inputs {shape}, the members {teacher.input_shape}. Make them equal.")
+    closing = closing_activation(student)
+    if closing != "linear":
+        lost = " Its sum would say nothing of precision." if closing in NORMALISING else ""
+        raise ModelError(
+            f"the student ends in the activation {closing!r}, but it must return logits.{lost} Remove the activation."
+        )
+    _check_classes(student, teacher.num_classes)

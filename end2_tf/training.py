@@ -151,6 +151,10 @@ def fit(
             verbose=0,
             callbacks=[history, *scalars, *(callbacks or [])],
         )
+    if not all(np.isfinite(np.asarray(w)).all() for w in model.trainable_variables):
+        raise TrainingError(
+            "the weights aren't finite any more. Try a smaller learning rate, or optimizer.clip_norm=10."
+        )
     _forget_training(model)
     return rows
 
@@ -203,6 +207,11 @@ class _History(keras.callbacks.Callback):
         last = epoch + 1 == self.epochs
         if self.validate is not None and (last or (epoch + 1) % self.every == 0):
             row |= self.validate(self.model)
+            if math.isnan(row["validation_nll"]):
+                raise TrainingError(
+                    f"the network's outputs aren't finite any more after epoch {epoch + 1}. Try a smaller learning "
+                    "rate, or clip gradients with optimizer.clip_norm=10."
+                )
         self.rows.append(row)
         if logs is not None:  # for TensorBoard
             logs.update({k: v for k, v in row.items() if k not in ("epoch", "loss") and math.isfinite(v)})

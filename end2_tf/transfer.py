@@ -21,8 +21,8 @@ from end2_tf.data.examples import Examples
 from end2_tf.data.views import CLEAN, Views
 from end2_tf.ensemble import Ensemble
 from end2_tf.errors import DataError
+from end2_tf.progress import Report
 
-Report = Callable[[str, int, int, dict[str, float]], None]
 CHUNK_VALUES = 4_000_000  # logits reduced at a time: 32 MB in float64
 
 
@@ -134,7 +134,7 @@ def record(
         Details for the manifest: views, seeds, shapes.
     """
     views = Views(settings.augmentation, data.train.inputs, seed)
-    numbers = list(range(settings.num_views)) if settings.mode == "views" and not views.is_identity else [CLEAN]
+    numbers = list(range(num_recorded(settings))) if _has_views(settings) else [CLEAN]
     jobs: list[tuple[Path, np.ndarray, int]] = [(_logits_path(folder, v), data.train.inputs, v) for v in numbers]
     if data.auxiliary is not None:
         jobs.append((folder / "auxiliary.npy", data.auxiliary.inputs, CLEAN))
@@ -152,6 +152,24 @@ def record(
         "logits": [len(data.train), ensemble.num_members, ensemble.num_classes],
         "auxiliary": 0 if data.auxiliary is None else len(data.auxiliary),
     }
+
+
+def _has_views(settings: config.Transfer) -> bool:
+    return settings.mode == "views" and not settings.augmentation.is_identity
+
+
+def num_recorded(settings: config.Transfer) -> int:
+    """Returns how often each in-domain input is recorded: once a view, once clean, or never."""
+    if settings.mode == "online":
+        return 0
+    return settings.num_views if _has_views(settings) else 1
+
+
+def num_bytes(settings: config.Transfer, data: DataSet, num_members: int) -> int:
+    """Returns how much `record` will write."""
+    auxiliary = 0 if data.auxiliary is None or settings.mode == "online" else len(data.auxiliary)
+    inputs = len(data.train) * num_recorded(settings) + auxiliary
+    return inputs * num_members * data.num_classes * np.dtype(settings.dtype).itemsize
 
 
 def _record_one(ensemble: Ensemble, inputs: np.ndarray, views: Views, view: int, dtype: str, path: Path) -> None:

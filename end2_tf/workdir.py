@@ -14,6 +14,7 @@ import json
 import os
 import shutil
 import tempfile
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,20 @@ def read_json(path: Path) -> Any:
 def sha256(path: Path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def model_digest(path: Path) -> str:
+    """Returns a digest of a Keras file's config and weights, without opening it as a model.
+
+    A `.keras` file is an archive whose metadata hold a date, so its bytes differ each time it is saved.
+    """
+    if not zipfile.is_zipfile(path):
+        return sha256(path)
+    with zipfile.ZipFile(path) as archive:
+        checksums = sorted(
+            (i.filename, i.CRC, i.file_size) for i in archive.infolist() if i.filename != "metadata.json"
+        )
+    return hashlib.sha256(json.dumps(checksums).encode()).hexdigest()
 
 
 def weights_digest(weights: list[np.ndarray], config: str) -> str:

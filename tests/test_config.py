@@ -74,6 +74,12 @@ def test_set_ood_by_names(experiment):
         ("data.auxiliary=none", "needs auxiliary data"),
         ("ensemble.optimizer.learning_rate=nan", "Allowed: a finite number"),
         ("seed=-1", "seed is -1"),
+        ("student.epochs=true", "student.epochs is True. Allowed: a number"),
+        ("data.ood.test.name=ring", "data.ood has 'test', which can't be the name of an OOD set"),
+        ("methods.ensemble.loss=mean_precision", "methods has 'ensemble', which can't be the name of a method"),
+        ("student.methods=end2,end2", "has 'end2' twice"),
+        ("methods.single_matched.auxiliary=true", "needs labels, which auxiliary data don't have"),
+        ("methods.end2=5", "Allowed: fields and values"),
     ],
 )
 def test_wrong_values_are_one_line_that_helps(experiment, text, message):
@@ -93,7 +99,7 @@ def _numeric_fields(kind, path=()):
 
 
 @pytest.mark.parametrize("path", [p for p, _ in _numeric_fields(config.Experiment)])
-@pytest.mark.parametrize("value", ["text", "nan", "-1e9", "[1]", "{}"])
+@pytest.mark.parametrize("value", ["text", "nan", "-1e9", "[1]", "{}", "true"])
 def test_every_number_refuses_what_is_none(experiment, path, value):
     if path.startswith("data.auxiliary"):
         pytest.skip("optional part")

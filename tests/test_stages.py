@@ -110,7 +110,7 @@ def test_again_is_up_to_date_and_quick(finished, capsys):
 
 def test_a_change_redoes_only_what_it_touches_and_back_is_free(finished, capsys):
     rows = _rows(finished)
-    changed = (*SMALL, "student.methods=single_matched,end2", "methods.end2.temperature=2")
+    changed = (*SMALL, "student.methods=single_matched,end2", "methods.end2.loss_options.weight=0.2")
     assert cli.main(_args(finished, changes=changed)) == 0
     states = [
         line.split()[1] for line in capsys.readouterr().out.splitlines() if line.startswith(("ensemble ", "transfer "))
@@ -142,6 +142,67 @@ def test_describe_runs_nothing(tmp_path, capsys):
     assert "FLOPs" in out
     assert "to do" in out
     assert not workdir.exists()
+
+
+def test_a_stage_alone_tells_what_it_needed(tmp_path, capsys):
+    changes = (*SMALL, "ensemble.num_members=1", "student.methods=end2", "student.epochs=1")
+    assert cli.main(_args(tmp_path, "--stage=report", changes=changes)) == 0
+    out = capsys.readouterr().out
+    assert all(f"\n{stage}" in out for stage in ("ensemble", "transfer", "student", "evaluate", "report"))
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        ("transfer.mode=online", "student.mixed_precision=true"),
+        ("transfer.mode=clean", "transfer.dtype=float16", "student.backbone=mlp", "student.options.hidden=[8]"),
+        ("methods.end2.loss=proxy_reverse_kl", "methods.end2.offset=1", "methods.end2.loss_options={}"),
+        ("transfer.mode=views", "transfer.augmentation.jitter=0", "student.optimizer.schedule=one_cycle"),
+    ],
+)
+def test_other_ways_through_the_pipeline(tmp_path, more):
+    changes = (
+        *SMALL,
+        "ensemble.num_members=2",
+        "ensemble.epochs=1",
+        "student.methods=end2,end2_aux",
+        "student.epochs=2",
+        *more,
+    )
+    assert cli.main(_args(tmp_path, changes=changes)) == 0
+    assert {"end2", "end2_aux"} < {r["model"] for r in _rows(tmp_path)}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("student.backbone=cnn", "can't be built for inputs of shape (2,)"),
+        ("ensemble.options.hidden=[0]", "ensemble.options.hidden.0 is 0"),
+        ("ensemble.options.hidden=64", "a list, such as [64,64]"),
+        ("ensemble.options.dropout=2", "ensemble.options.dropout is 2"),
+        ("student.options.hiden=[3]", "Did you mean 'hidden'"),
+        ("methods.end2.loss_options.weight=abc", "methods.end2.loss_options.weight is 'abc'"),
+        ("methods.end2.loss_options.wieght=1", "Did you mean 'weight'"),
+        ("methods.end2.loss_options.temperature=2", "Set methods.end2.temperature instead"),
+        ("methods.end2.temperature=10", "temperature_schedule=anneal"),
+        ("transfer.augmentation.flip=true", "the inputs aren't images"),
+        ("data.max_train=2", "at least one example a class"),
+        ("ensemble.engine=stacked --set ensemble.options.dropout=0.5", "set ensemble.engine=sequential"),
+    ],
+)
+def test_what_later_stages_would_refuse_stops_before_training(tmp_path, capsys, change, message):
+    assert cli.main(_args(tmp_path, changes=(*SMALL, *change.split(" --set ")))) == 2
+    err = capsys.readouterr().err
+    assert message in err
+    assert err.count("\n") == 1
+    assert not list(tmp_path.glob("ensemble/*/*.keras"))
+
+
+def test_a_diverged_student_is_not_published(tmp_path, capsys):
+    changes = (*SMALL, "student.methods=end2", "student.optimizer.learning_rate=1e30", "student.epochs=2")
+    assert cli.main(_args(tmp_path, changes=changes)) == 4
+    assert "Try a smaller learning rate" in capsys.readouterr().err
+    assert not list(tmp_path.glob("student/*/model.keras"))
 
 
 # A run that is killed goes on, and ends where it would have ended.

@@ -5,7 +5,7 @@ import pytest
 import end2_tf
 from end2_tf import config, student
 from end2_tf.data.examples import Examples
-from end2_tf.errors import ConfigError, ModelError, ShapeError
+from end2_tf.errors import ConfigError, DataError, ModelError, ShapeError
 from end2_tf.layers import DirichletHead, SoftmaxHead
 from end2_tf.transfer import record_in_memory
 
@@ -118,23 +118,54 @@ def test_mixed_precision_student_has_float32_logits(members):
     assert all(v.dtype == np.float32 and np.isfinite(v).all() for v in outputs.values())
 
 
+def _closing(activation):
+    keras.utils.set_random_seed(9)
+    return keras.Sequential([keras.Input((2,)), keras.layers.Dense(3, activation)], name="net9")
+
+
 @pytest.mark.parametrize(
-    ("call", "error", "message"),
+    ("student", "more", "error", "message"),
     [
-        (lambda m: end2_tf.distil(m, _network(9, classes=4), X), ModelError, "the student has 4 outputs"),
-        (lambda m: end2_tf.distil(m, _network(9), X[:, :1]), ShapeError, r"inputs have shape \(200, 1\)"),
-        (
-            lambda m: end2_tf.distil(m, _network(9), X, loss="mean_precison"),
-            ConfigError,
-            "Did you mean 'mean_precision'",
-        ),
-        (lambda m: end2_tf.distil(m, _network(9), X, loss_options={"wieght": 1}), ConfigError, "Did you mean 'weight'"),
-        (lambda m: end2_tf.distil([], _network(9), X), ModelError, "no members"),
+        (lambda: _network(9, classes=4), {}, ModelError, "the student has 4 outputs"),
+        (lambda: _closing("softmax"), {}, ModelError, "ends in the activation 'softmax', but it must return logits"),
+        (lambda: keras.Sequential([keras.layers.Dense(3)]), {}, ModelError, "isn't built"),
+        (lambda: _network(9), {"inputs": X[:, :1]}, ShapeError, r"inputs have shape \(200, 1\)"),
+        (lambda: _network(9), {"inputs": X[:0]}, DataError, "nothing to learn from"),
+        (lambda: _network(9), {"inputs": X * np.nan}, DataError, r"inputs\[0, 0\] is nan"),
+        (lambda: _network(9), {"auxiliary": X[:0]}, DataError, "auxiliary has shape"),
+        (lambda: _network(9), {"validation": (X, Y / 2)}, DataError, "validation labels are float64"),
+        (lambda: _network(9), {"loss": "mean_precison"}, ConfigError, "Did you mean 'mean_precision'"),
+        (lambda: _network(9), {"loss": "cross_entropy"}, ConfigError, "learns from labels"),
+        (lambda: _network(9), {"loss_options": {"wieght": 1}}, ConfigError, "Did you mean 'weight'"),
+        (lambda: _network(9), {"loss": "dirichlet_nll", "temperature": 10}, ConfigError, "temperature_schedule=anneal"),
+        (lambda: _network(9), {"temperature": 0.5}, ConfigError, r"method\.temperature is 0\.5\. Allowed: at least 1"),
+        (lambda: _network(9), {"epochs": 0}, ConfigError, r"student\.epochs is 0\. Allowed: at least 1"),
+        (lambda: _network(9), {"los": "a"}, ConfigError, r"'method\.los' is no field"),
     ],
 )
-def test_what_does_not_fit_is_said_before_training(members, call, error, message):
+def test_what_does_not_fit_is_said_before_training(members, student, more, error, message):
+    arguments = {"inputs": X, **more}
     with pytest.raises(error, match=message):
-        call(members)
+        end2_tf.distil(members, student(), arguments.pop("inputs"), **arguments)
+
+
+def test_a_softmax_that_is_no_layer_is_noticed():
+    def member(seed):
+        keras.utils.set_random_seed(seed)
+        inputs = keras.Input((2,))
+        return keras.Model(inputs, keras.ops.softmax(keras.layers.Dense(3)(inputs)))
+
+    ensemble = end2_tf.Ensemble([member(0), member(1)])
+    end2_tf.distil(ensemble, _network(9), X, epochs=1)
+    logits = ensemble.predict_logits(X)
+    np.testing.assert_allclose(np.exp(logits[:, 0]), ensemble.member(0)(X), rtol=1e-5)
+
+
+def test_temperature_of_the_members_alone_may_stay(members):
+    model = end2_tf.distil(
+        members, _network(9), X, loss="dirichlet_nll", loss_options={"variant": "teacher"}, temperature=2.0, epochs=1
+    )
+    assert model.head.offset == 0
 
 
 def test_own_loss_and_fine_tuning(members):

@@ -7,40 +7,14 @@ model, logits in float32 whatever the precision policy.
 
 from __future__ import annotations
 
-import inspect
-import typing
 from typing import Any
 
 import keras
 import numpy as np
-import pydantic
 
+from end2_tf import options as option_values
 from end2_tf import registry
-from end2_tf.errors import ConfigError, suggestion
-
-
-def check_options(name: str, options: dict[str, Any], field: str) -> dict[str, Any]:
-    """Returns the options with their declared types.
-
-    Raises:
-        ConfigError: an option is unknown or has a wrong type; the message names what there is.
-    """
-    function = registry.module("backbone", name, field).logits
-    hints = typing.get_type_hints(function)
-    allowed = [p.name for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY]
-    checked = {}
-    for key, value in options.items():
-        if key not in allowed:
-            raise ConfigError(
-                f"{field.rsplit('.', 1)[0]}.options has {key!r}, which backbone {name!r} doesn't take. "
-                f"{suggestion(key, allowed)}Its options: {', '.join(allowed) or 'none'}."
-            )
-        try:
-            checked[key] = pydantic.TypeAdapter(hints[key]).validate_python(value)
-        except pydantic.ValidationError as error:
-            message = error.errors()[0]["msg"]
-            raise ConfigError(f"{field.rsplit('.', 1)[0]}.options.{key} is {value!r}. {message}.") from None
-    return checked
+from end2_tf.errors import ConfigError
 
 
 def build(
@@ -65,8 +39,13 @@ def build(
 
     Returns:
         A model from (batch, *input_shape) to logits (batch, K), float32.
+
+    Raises:
+        ConfigError: an option is unknown or wrong, or the network doesn't fit the inputs.
     """
-    options = check_options(name, options, field)
+    function = registry.module("backbone", name, field).logits
+    place = f"{field.rsplit('.', 1)[0]}.options"
+    checked = option_values.check(function, options, place, f"the backbone {name!r}", ("features", "num_classes"))
     inputs = keras.Input(input_shape, name="inputs")
     normalise = keras.layers.Normalization(
         axis=-1,
@@ -75,5 +54,12 @@ def build(
         dtype="float32",  # pixel values up to 255 lose digits in float16
         name="normalisation",
     )
-    outputs = registry.module("backbone", name, field).logits(normalise(inputs), num_classes, **options)
+    try:
+        outputs = function(normalise(inputs), num_classes, **checked)
+    except (ValueError, TypeError) as error:  # Keras refuses a layer: the wrong kind of inputs, or an option's value
+        reason = str(error).strip().splitlines()[0]
+        raise ConfigError(
+            f"{field} {name!r} can't be built for inputs of shape {tuple(input_shape)} with options {options}: "
+            f"{reason} Choose another {field} or other {place}."
+        ) from error
     return keras.Model(inputs, outputs, name=name)

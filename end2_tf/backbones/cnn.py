@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import keras
 
+from end2_tf.config import Count as Units
+from end2_tf.config import ShareBelowOne as Share
+
 
 def logits(
     features: keras.KerasTensor,
     num_classes: int,
     *,
-    filters: tuple[int, ...] = (16, 32, 64),
-    convolutions: int = 1,
-    dense: int = 64,
-    dropout: float = 0.0,
+    filters: tuple[Units, ...] = (16, 32, 64),
+    convolutions: Units = 1,
+    dense: Units = 64,
+    dropout: Share = 0.0,
     batch_norm: bool = False,
 ) -> keras.KerasTensor:
     """Blocks of 3×3 convolutions and 2×2 max-pooling, then one dense layer.

@@ -6,15 +6,18 @@ from typing import Literal
 
 import keras
 
+from end2_tf.config import Count as Units
+from end2_tf.config import ShareBelowOne as Share
+
 
 def logits(
     features: keras.KerasTensor,
     num_classes: int,
     *,
-    hidden: tuple[int, ...] = (64, 64, 64),
+    hidden: tuple[Units, ...] = (64, 64, 64),
     sine: Literal["none", "first", "last"] = "none",
     sine_scale: float = 2.0,
-    dropout: float = 0.0,
+    dropout: Share = 0.0,
 ) -> keras.KerasTensor:
     """Dense layers with ReLU, as the paper's toy network; one of them may be sinusoidal instead.
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import keras
 
+from end2_tf.config import Count as Units
+from end2_tf.config import ShareBelowOne as Share
+
 BLOCKS = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))  # (filters, convolutions)
 
 
@@ -11,8 +14,8 @@ def logits(
     features: keras.KerasTensor,
     num_classes: int,
     *,
-    dropout: float = 0.3,
-    dense: int = 2048,
+    dropout: Share = 0.3,
+    dense: Units = 2048,
     slope: float = 0.2,
     momentum: float = 0.97,
 ) -> keras.KerasTensor:

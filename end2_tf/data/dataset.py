@@ -41,6 +41,16 @@ class DataSet:
         """(height, width, channels) or (features,)."""
         return self.train.inputs.shape[1:]
 
+    def summary(self) -> str:
+        """Returns one line on what there is: sizes, shape and classes."""
+        parts = {"train": self.train, "validation": self.validation, "test": self.test}
+        if self.auxiliary is not None:
+            parts["auxiliary"] = self.auxiliary
+        sizes = ", ".join(f"{name} {len(part):,}" for name, part in (parts | self.ood).items())
+        names = ", ".join(self.class_names[:10]) + (", …" if self.num_classes > 10 else "")
+        kind = f"{self.train.inputs.dtype} {self.input_shape}"
+        return f"data      {sizes} examples; inputs {kind}; {self.num_classes} classes: {names}"
+
     def normalisation(self) -> tuple[np.ndarray, np.ndarray]:
         """Returns mean and standard deviation of the training inputs, float64, per channel or feature.
 
@@ -90,7 +100,7 @@ def load(config: configuration.Data, *, data_dir: str | None, download: bool, se
         is_auxiliary = auxiliary is not None and _is_same(reader, auxiliary, data_dir)
         sets[name] = _limit(_ood(splits, reader, shape, is_auxiliary), config.max_test, seed)
     return DataSet(
-        train=_limit(train, config.max_train, seed),
+        train=_limit_every_class(train, config.max_train, class_names, seed),
         validation=_limit(validation, config.max_test, seed),
         test=_limit(test, config.max_test, seed),
         auxiliary=inputs,
@@ -244,6 +254,19 @@ def _labels(examples: Examples, name: str) -> np.ndarray:
 
 def _there(splits: Splits) -> str:
     return ", ".join(splits.named()) or "none"
+
+
+def _limit_every_class(train: Examples, num: int | None, class_names: tuple[str, ...], seed: int) -> Examples:
+    """Returns `num` training examples, each class in its own proportion."""
+    if num is None or num >= len(train):
+        return train
+    if num < len(class_names):
+        raise ConfigError(
+            f"data.max_train is {num}, but there are {len(class_names)} classes. Allowed: at least one example a class."
+        )
+    _, kept = hold_out(train, num / len(train), seed)
+    checks.check_every_class(_labels(kept, "train"), class_names, f"train labels with data.max_train={num}")
+    return kept
 
 
 def _limit(examples: Examples, num: int | None, seed: int) -> Examples:

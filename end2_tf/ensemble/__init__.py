@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,23 +12,22 @@ import numpy as np
 from end2_tf import backbones, config, training, workdir
 from end2_tf.data.dataset import DataSet
 from end2_tf.ensemble import sequential, stacked
-from end2_tf.ensemble.ensemble import Ensemble, StackedEnsemble, architecture, fresh_copy, is_batchable, load
+from end2_tf.ensemble.ensemble import Ensemble, StackedEnsemble, architecture, closing_activation, fresh_copy, load
 from end2_tf.errors import ConfigError
+from end2_tf.models import is_batchable
+from end2_tf.progress import Report
 
 __all__ = [
     "Ensemble",
     "StackedEnsemble",
     "architecture",
+    "closing_activation",
     "fresh_copy",
-    "is_batchable",
     "load",
     "open_members",
     "seed_of",
     "train",
 ]
-
-Report = Callable[[str, int, int, dict[str, float]], None]
-"""Progress: (what, done, of, figures)."""
 
 
 def seed_of(seed: int, *key: int) -> int:
@@ -105,7 +103,7 @@ def train(
         first = build_member(settings, data, seed_of(seed, missing[0]))
         if engine(settings, first) == "stacked":
             members = [first, *(build_member(settings, data, seed_of(seed, i)) for i in missing[1:])]
-            checkpoint = folder / f".stack_{missing[0]}_{len(missing)}.npz"
+            checkpoint = folder / f".stack_{config.digest(missing)}.npz"
             histories = stacked.train(
                 members,
                 data,
@@ -116,7 +114,8 @@ def train(
             )
             for index, member, history in zip(missing, members, histories, strict=True):
                 _write_member(folder, index, member, seed_of(seed, index), history)
-            checkpoint.unlink(missing_ok=True)
+            for leftover in folder.glob(".stack_*.npz"):
+                leftover.unlink()
         else:
             for position, index in enumerate(missing):
                 member_seed = seed_of(seed, index)

@@ -13,14 +13,7 @@ import tensorflow as tf
 
 from end2_tf import uncertainty
 from end2_tf.errors import ModelError, ShapeError
-
-# Layers of which many members can be computed as one batched operation. Convolutions with a kernel per member can't.
-_BATCHABLE = {"InputLayer", "Normalization", "Flatten", "Dense", "Activation", "ReLU", "Sin", "Multiply", "Dropout"}
-
-
-def is_batchable(model: keras.Model) -> bool:
-    """Returns whether members of this architecture can share one batched matrix product a layer."""
-    return all(type(layer).__name__ in _BATCHABLE for layer in model.layers)
+from end2_tf.models import EnsembleModel
 
 
 class Ensemble:
@@ -45,6 +38,7 @@ class Ensemble:
             raise ModelError("an ensemble was given no members. Give it at least one Keras model.")
         _check_outputs(self.members)
         self._are_probabilities = [_ends_in_softmax(m) for m in self.members]
+        self.closes_unseen = False  # whether a softmax was noticed only by what members return
         self._functions: list[Any] = [None] * len(self.members)
 
     @property
@@ -69,15 +63,24 @@ class Ensemble:
         """Returns one member as an ordinary Keras model."""
         return self.members[index]
 
+    def recognise_probabilities(self, inputs: np.ndarray) -> None:
+        """Looks at members' outputs on a few raw inputs: rows that are positive and sum to 1 are probabilities.
+
+        Catches a softmax that isn't the last layer's activation, for instance `keras.ops.softmax`.
+        """
+        batch = tf.cast(inputs, tf.float32)
+        for index, member in enumerate(self.members):
+            outputs = np.asarray(member(batch, training=False), np.float64)
+            looks_so = len(outputs) > 0 and (outputs >= 0).all() and np.allclose(outputs.sum(1), 1, atol=1e-3)
+            if looks_so and not self._are_probabilities[index]:
+                self._are_probabilities[index] = self.closes_unseen = True
+
     def logits(self, inputs: Any) -> tf.Tensor:
         """Returns members' logits (batch, members, classes) float32; for use inside a graph."""
         return tf.stack([self._member_logits(i, inputs) for i in range(self.num_members)], axis=1)
 
     def _member_logits(self, index: int, inputs: Any) -> tf.Tensor:
-        outputs = tf.cast(self.members[index](inputs, training=False), tf.float32)
-        if self._are_probabilities[index]:
-            return tf.math.log(tf.maximum(outputs, np.finfo(np.float32).tiny))
-        return outputs
+        return _as_logits(self.members[index](inputs, training=False), self._are_probabilities[index])
 
     def predict_logits(self, inputs: np.ndarray, batch_size: int = 1000) -> np.ndarray:
         """Returns members' logits (n, members, classes) float32 for arrays of raw inputs."""
@@ -97,6 +100,12 @@ class Ensemble:
         """Returns the measures of `end2_tf.uncertainty.from_members` for arrays of raw inputs."""
         return uncertainty.from_members(self.predict_logits(inputs, batch_size))
 
+    def as_model(self) -> keras.Model:
+        """Returns the ensemble as one Keras model: raw inputs → the members' own outputs (batch, members, classes)."""
+        inputs = keras.Input(self.input_shape, name="inputs")
+        outputs = [member(inputs) for member in self.members]
+        return keras.Model(inputs, keras.ops.stack(outputs, axis=1), name="ensemble")
+
     def check_inputs(self, inputs: np.ndarray) -> None:
         """Raises ShapeError unless `inputs` is (n, *input_shape)."""
         shape = tuple(np.shape(inputs))
@@ -104,18 +113,20 @@ class Ensemble:
             want is not None and want != got for want, got in zip(self.input_shape, shape[1:], strict=True)
         ):
             raise ShapeError(
-                f"inputs have shape {shape}, but the members take (n, {', '.join(map(str, self.input_shape))})."
+                f"inputs have shape {shape}, but the members take ({', '.join(map(str, ('n', *self.input_shape)))}). "
+                "Give the inputs they were trained on."
             )
 
 
 class StackedEnsemble(Ensemble):
-    """Members of one architecture, with each weight of all of them in one array (members, ...).
-
-    One graph serves all members: batched matrix products where every layer allows it, else a loop inside the graph.
+    """Members of one architecture, as one `EnsembleModel`: one graph serves all of them.
 
     Args:
         prototype: One member; says what the architecture is. Its own weights don't matter.
         weights: For each of `prototype.weights`, in that order, an array (members, *shape).
+
+    Raises:
+        ShapeError: the arrays don't fit the prototype.
     """
 
     def __init__(self, prototype: keras.Model, weights: Sequence[np.ndarray]):
@@ -124,17 +135,10 @@ class StackedEnsemble(Ensemble):
         if expected != got or len({len(w) for w in weights}) != 1:
             raise ShapeError(f"stacked weights have shapes {got} a member, but the prototype's are {expected}.")
         super().__init__([prototype])
-        self.prototype = prototype
-        self.weights = [np.asarray(w) for w in weights]
-        stacks = {id(v): w for v, w in zip(prototype.weights, self.weights, strict=True)}
-        num = len(self.weights[0])
-        self._trainable = [stacks[id(v)] for v in prototype.trainable_variables]
-        # Dropout's seeds are variables but no weights; at inference nothing is dropped, and any value will do.
-        self._frozen = [
-            stacks[id(v)] if id(v) in stacks else np.repeat(np.asarray(v)[None], num, axis=0)
-            for v in prototype.non_trainable_variables
-        ]
-        self._predict = tf.function(self._stacked_logits, reduce_retracing=True)
+        self.model = EnsembleModel(prototype, len(weights[0]))
+        for stack, values in zip(self.model.stacks, weights, strict=True):
+            stack.assign(values)
+        self._predict = tf.function(self.logits, reduce_retracing=True)
 
     @classmethod
     def from_members(cls, members: Sequence[keras.Model]) -> StackedEnsemble:
@@ -144,42 +148,25 @@ class StackedEnsemble(Ensemble):
 
     @property
     def num_members(self) -> int:
-        return len(self.weights[0])
+        return self.model.num_members
 
     def member(self, index: int) -> keras.Model:
-        model = keras.models.clone_model(self.prototype)
-        model.set_weights([w[index] for w in self.weights])
-        return model
-
-    def _call(self, trainable: Any, frozen: Any, inputs: Any) -> Any:
-        outputs = self.prototype.stateless_call(list(trainable), list(frozen), inputs, training=False)[0]
-        outputs = tf.cast(outputs, tf.float32)
-        if self._are_probabilities[0]:
-            return tf.math.log(tf.maximum(outputs, np.finfo(np.float32).tiny))
-        return outputs
-
-    def _stacked_logits(self, trainable: Any, frozen: Any, inputs: Any) -> tf.Tensor:
-        one = lambda weights: self._call(weights[0], weights[1], inputs)  # noqa: E731
-        if is_batchable(self.prototype):
-            outputs = tf.vectorized_map(one, (trainable, frozen))
-        else:
-            signature = tf.TensorSpec((None, self.num_classes), tf.float32)
-            outputs = tf.map_fn(one, (trainable, frozen), fn_output_signature=signature, parallel_iterations=1)
-        return tf.transpose(outputs, (1, 0, 2))
-
-    def _tensors(self) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
-        return [tf.constant(w) for w in self._trainable], [tf.constant(w) for w in self._frozen]
+        member = keras.models.clone_model(self.model.member)
+        member.set_weights([np.asarray(stack)[index] for stack in self.model.stacks])
+        return member
 
     def logits(self, inputs: Any) -> tf.Tensor:
-        return self._stacked_logits(*self._tensors(), inputs)
+        return _as_logits(self.model(inputs, training=False), self._are_probabilities[0])
 
     def predict_logits(self, inputs: np.ndarray, batch_size: int = 1000) -> np.ndarray:
         self.check_inputs(inputs)
-        trainable, frozen = self._tensors()
         out = np.empty((len(inputs), self.num_members, self.num_classes), np.float32)
         for rows in _chunks(len(inputs), batch_size):
-            out[rows] = self._predict(trainable, frozen, tf.cast(inputs[rows], tf.float32)).numpy()
+            out[rows] = self._predict(tf.cast(inputs[rows], tf.float32)).numpy()
         return out
+
+    def as_model(self) -> keras.Model:
+        return self.model
 
 
 def load(pattern: str) -> Ensemble:
@@ -216,14 +203,9 @@ def _check_outputs(members: Sequence[keras.Model]) -> None:
     classes: set[int] = set()
     inputs: set[tuple[int | None, ...]] = set()
     for index, member in enumerate(members):
-        shape = getattr(member, "output_shape", None)
-        if not isinstance(shape, tuple) or len(shape) != 2 or not isinstance(shape[-1], int) or shape[-1] < 2:
-            raise ModelError(
-                f"member {index} ({member.name}) has output shape {shape}. "
-                "A member returns one output, (batch, classes) with at least 2 classes: logits or probabilities."
-            )
-        classes.add(shape[-1])
-        inputs.add(tuple(member.input_shape[1:]))
+        input_shape, num_classes = check_network(member, f"member {index} ({member.name})")
+        classes.add(num_classes)
+        inputs.add(input_shape)
     if len(classes) > 1:
         raise ModelError(f"members have different class counts: {sorted(classes)}. All must know the same classes.")
     if len(inputs) > 1:
@@ -232,28 +214,57 @@ def _check_outputs(members: Sequence[keras.Model]) -> None:
         )
 
 
+def check_network(model: keras.Model, name: str) -> tuple[tuple[int | None, ...], int]:
+    """Returns (shape of one input, class count) of a model with one input and one output (batch, classes).
+
+    Raises:
+        ModelError: the model isn't built, or has other inputs or outputs.
+    """
+    inputs = getattr(model, "inputs", None)
+    if not inputs:  # a Sequential without an Input, a subclass that was never called
+        raise ModelError(f"{name} isn't built: its input shape isn't known. Begin it with keras.Input(shape).")
+    input_shape = model.input_shape
+    if len(inputs) != 1 or not isinstance(input_shape, tuple):
+        raise ModelError(f"{name} has {len(inputs)} inputs. Allowed: one tensor, the raw inputs.")
+    output_shape = model.compute_output_shape(input_shape)  # keeps the structure, unlike output_shape
+    is_tensor = isinstance(output_shape, tuple) and all(n is None or isinstance(n, int) for n in output_shape)
+    if not is_tensor or len(output_shape) != 2 or output_shape[-1] is None or output_shape[-1] < 2:
+        got = f"output shape {output_shape}" if is_tensor else f"several or named outputs, {len(model.outputs)} in all"
+        raise ModelError(
+            f"{name} has {got}. A member returns one tensor (batch, classes) with at least 2 classes: logits or "
+            "probabilities."
+        )
+    return tuple(input_shape[1:]), output_shape[-1]
+
+
+def closing_activation(model: keras.Model) -> str:
+    """Returns the name of the activation that a model's last layer applies; `linear` where there is none to be seen."""
+    if not model.layers:
+        return "linear"
+    last = model.layers[-1]
+    if isinstance(last, keras.Model):
+        return closing_activation(last)
+    if isinstance(last, keras.layers.Softmax):
+        return "softmax"
+    return getattr(getattr(last, "activation", None), "__name__", "linear")
+
+
 def _ends_in_softmax(model: keras.Model) -> bool:
     """Returns whether a model returns probabilities, read from its last layer.
 
     Raises:
         ModelError: it ends in another squashing function, so its outputs are neither logits nor class probabilities.
     """
-    if not model.layers:
-        return False
-    last = model.layers[-1]
-    if isinstance(last, keras.Model):
-        return _ends_in_softmax(last)
-    if isinstance(last, keras.layers.Softmax):
-        return True
-    name = getattr(getattr(last, "activation", None), "__name__", "linear")
-    if name == "softmax":
-        return True
-    if name in ("linear", "log_softmax"):
-        return False
+    name = closing_activation(model)
+    if name in ("linear", "log_softmax", "softmax"):
+        return name == "softmax"
     raise ModelError(
         f"{model.name} ends in the activation {name!r}, so its outputs are neither logits nor class probabilities. "
         "Remove the activation, or make it a softmax."
     )
+
+
+NORMALISING = ("softmax", "log_softmax")  # activations after which a constant added to all logits is lost
 
 
 def fresh_copy(model: keras.Model) -> keras.Model:
@@ -264,11 +275,16 @@ def fresh_copy(model: keras.Model) -> keras.Model:
         if layer is last and isinstance(layer, keras.layers.Softmax):
             return keras.layers.Activation("linear", name=layer.name)
         settings = layer.get_config()
-        if layer is last and getattr(getattr(layer, "activation", None), "__name__", "") == "softmax":
+        if layer is last and getattr(getattr(layer, "activation", None), "__name__", "") in NORMALISING:
             settings["activation"] = "linear"
         return type(layer).from_config(settings)
 
     return keras.models.clone_model(model, clone_function=clone)
+
+
+def _as_logits(outputs: Any, are_probabilities: bool) -> tf.Tensor:
+    outputs = tf.cast(outputs, tf.float32)
+    return tf.math.log(tf.maximum(outputs, np.finfo(np.float32).tiny)) if are_probabilities else outputs
 
 
 def _chunks(num: int, size: int) -> Iterator[slice]:

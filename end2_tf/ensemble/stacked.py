@@ -115,7 +115,13 @@ def _epoch_function(prototype, trainable, frozen, adam, data, settings, seeds):
             rows = order[:, start : start + size]
             x, y = tf.cast(tf.gather(inputs, rows), tf.float32), tf.gather(labels, rows)
             if jitter is not None:
-                x += jitter * tf.random.stateless_normal(tf.shape(x), tf.stack([epoch * 65536 + start, seeds[0]]))
+                x += jitter * tf.map_fn(  # each member's own, whoever shares its stack
+                    lambda key, of=start, like=x[0]: tf.random.stateless_normal(
+                        tf.shape(like), tf.random.experimental.stateless_fold_in(key, of)
+                    ),
+                    keys,
+                    fn_output_signature=tf.float32,
+                )
             values = [variable.value for variable in trainable]
             with tf.GradientTape() as tape:
                 tape.watch(values)

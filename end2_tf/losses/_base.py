@@ -67,6 +67,11 @@ class DistillationLoss(keras.losses.Loss):
             self._initial_temperature, trainable=False, dtype="float64", autocast=False, name="temperature"
         )
 
+    @property
+    def tempers_student(self) -> bool:
+        """Whether the student's alphas are those of its logits divided by the temperature."""
+        return True
+
     def statistics_size(self, num_classes: int) -> int:
         """Returns S, how many numbers `reduce_members` keeps of an example."""
         raise NotImplementedError

@@ -9,6 +9,8 @@ import tensorflow as tf
 
 from end2_tf.errors import ShapeError
 
+ON_LABELS = True  # needs no ensemble
+
 
 @keras.saving.register_keras_serializable("end2_tf")
 class CrossEntropy(keras.losses.Loss):

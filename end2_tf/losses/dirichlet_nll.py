@@ -83,6 +83,10 @@ class DirichletNLL(DistillationLoss):
         self.variant = variant
         self.scale_by_temperature = scale_by_temperature
 
+    @property
+    def tempers_student(self) -> bool:
+        return VARIANTS[self.variant][0] != 0
+
     def statistics_size(self, num_classes: int) -> int:
         return num_classes
 

@@ -48,6 +48,16 @@ def test_stacked_members_equal_ordinary_models(make):
     assert len(list(stacked)) == 4
 
 
+@pytest.mark.parametrize("make", [_mlp, _cnn])
+@pytest.mark.parametrize("kind", [Ensemble, StackedEnsemble.from_members])
+def test_an_ensemble_is_one_keras_model(tmp_path, make, kind):
+    members = [make(s) for s in range(3)]
+    inputs = np.random.default_rng(1).normal(size=(5, *members[0].input_shape[1:])).astype(np.float32)
+    kind(members).as_model().save(tmp_path / "ensemble.keras")
+    again = keras.saving.load_model(tmp_path / "ensemble.keras")
+    np.testing.assert_allclose(again.predict(inputs, verbose=0), _expected(members, inputs), atol=1e-5)
+
+
 def test_softmax_outputs_are_recognised():
     with_softmax = _mlp(0, closing="softmax")
     logits = Ensemble([with_softmax]).predict_logits(X)[:, 0]
@@ -63,6 +73,16 @@ def test_uncertainty_of_equal_members_is_all_data_uncertainty():
     np.testing.assert_allclose(measures["total_uncertainty"], measures["data_uncertainty"], atol=1e-6)
 
 
+def _named_output():
+    inputs = keras.Input((2,))
+    return keras.Model(inputs, {"logits": keras.layers.Dense(3)(inputs)})
+
+
+def _two_inputs():
+    inputs = [keras.Input((2,)), keras.Input((2,))]
+    return keras.Model(inputs, keras.layers.Dense(3)(keras.layers.Add()(inputs)))
+
+
 @pytest.mark.parametrize(
     ("members", "message"),
     [
@@ -71,6 +91,9 @@ def test_uncertainty_of_equal_members_is_all_data_uncertainty():
         (lambda: [_mlp(0, closing="sigmoid")], "ends in the activation 'sigmoid'"),
         (lambda: [_mlp(0), keras.Sequential([keras.Input((5,)), keras.layers.Dense(3)])], "different shapes"),
         (lambda: [keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])], "at least 2 classes"),
+        (lambda: [keras.Sequential([keras.layers.Dense(3)])], "isn't built"),
+        (lambda: [_named_output()], "several or named outputs"),
+        (lambda: [_two_inputs()], "has 2 inputs"),
     ],
 )
 def test_members_that_do_not_fit(members, message):
@@ -96,8 +119,9 @@ def test_load_own_files(tmp_path):
         load(str(tmp_path / "*.h5"))
 
 
-def test_fresh_copy_returns_logits_and_new_weights():
-    model = _mlp(0, closing="softmax")
+@pytest.mark.parametrize("closing", ["softmax", "log_softmax"])
+def test_fresh_copy_returns_logits_and_new_weights(closing):
+    model = _mlp(0, closing=closing)
     copy = fresh_copy(model)
     assert copy.layers[-1].activation is keras.activations.linear
     assert not np.allclose(copy.layers[1].kernel, model.layers[1].kernel)

@@ -20,8 +20,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-import pydantic
-
+from end2_tf import options as option_values
 from end2_tf import registry
 from end2_tf.errors import ConfigError, unknown
 
@@ -92,7 +91,7 @@ def find(name: str, *, field: str, options: dict[str, Any], path: str | None = N
             )
     options = dict(options)
     if "path" in options:
-        path = _checked("path", str, options.pop("path"), f"{field}.options")
+        path = option_values.value("path", str, options.pop("path"), f"{field}.options")
     if path is not None and "path" not in inspect.signature(module.load).parameters:
         raise ConfigError(
             f"{field}.path is {path!r}, but the source {name!r} reads no path. Set {field}.name=own_data, or no path."
@@ -115,7 +114,7 @@ def _checked_options(load: Callable[..., Any], given: dict[str, Any], field: str
     options = {}
     for key, value in given.items():
         if key in allowed:
-            options[key] = _checked(key, hints.get(key, Any), value, field)
+            options[key] = option_values.value(key, hints.get(key, Any), value, field)
         elif open_ended and key not in _CONTEXT:
             options[key] = value
         else:
@@ -129,16 +128,3 @@ def _checked_options(load: Callable[..., Any], given: dict[str, Any], field: str
                 )
             options[key] = default
     return options
-
-
-def _checked(key: str, kind: Any, value: Any, field: str) -> Any:
-    """Returns the value as the annotation's type, or raises ConfigError."""
-    adapter: pydantic.TypeAdapter[Any] = pydantic.TypeAdapter(kind, config=pydantic.ConfigDict(allow_inf_nan=False))
-    try:
-        return adapter.validate_python(value)
-    except pydantic.ValidationError as error:
-        fault = error.errors()[0]["msg"]
-        allowed = fault.removeprefix("Input should be ")
-        raise ConfigError(
-            f"{field}.{key} is {value!r}. Allowed: {allowed}. Change it with --set {field}.{key}=…"
-        ) from None

@@ -17,7 +17,12 @@ from end2_tf.errors import ConfigError, DataError
 
 PIXELS = np.random.default_rng(0)
 REAL = os.environ.get("END2_TEST_DATA_DIR")
-needs_real_data = pytest.mark.skipif(not REAL, reason="END2_TEST_DATA_DIR isn't set to a TFDS data directory")
+
+
+def needs_real_data(*names):
+    """Skips a test unless the real sets are there."""
+    missing = [name for name in names if not REAL or not os.path.isdir(os.path.join(REAL, name))]
+    return pytest.mark.skipif(bool(missing), reason=f"no {', '.join(missing)} in END2_TEST_DATA_DIR={REAL}")
 
 
 def write(root, set_name, splits, features, supervised=("image", "label"), version="1.0.0"):
@@ -289,7 +294,7 @@ def test_same_set_under_two_names_is_the_same(root):
         dataset.load(config, data_dir=str(root), download=False, seed=0)
 
 
-@needs_real_data
+@needs_real_data("mnist", "not_mnist", "fashion_mnist")
 def test_grey_sets_under_each_other():
     config = Data(name="mnist", ood={"letters": Source(name="not_mnist")})
     with pytest.raises(DataError, match=r"data 'mnist' has no train split \(there: test\)"):
@@ -302,7 +307,7 @@ def test_grey_sets_under_each_other():
     assert np.bincount(data.validation.labels).tolist() == [600] * 10
 
 
-@needs_real_data
+@needs_real_data("cifar10", "cifar100", "tiny_imagenet32", "mnist")
 @pytest.mark.slow
 def test_cifar10_with_auxiliary_and_ood_sets():
     config = Data(

@@ -1,0 +1,80 @@
+import keras
+import numpy as np
+import pytest
+
+from end2_tf import config
+from end2_tf.data.dataset import DataSet
+from end2_tf.data.examples import Examples
+from end2_tf.ensemble import stacked
+
+RNG = np.random.default_rng(0)
+
+
+@pytest.fixture(scope="module")
+def data():
+    labels = np.arange(70) % 3
+    inputs = (RNG.normal(size=(70, 2)) + 2 * labels[:, None]).astype(np.float32)
+    examples = Examples(inputs, labels)
+    return DataSet(examples, examples, examples, None, {}, ("a", "b", "c"))
+
+
+def _member(seed):
+    keras.utils.set_random_seed(seed)
+    inputs = keras.Input((2,))
+    return keras.Model(inputs, keras.layers.Dense(3)(keras.layers.Dense(8, "relu")(inputs)))
+
+
+def _train(data, seeds, checkpoint=None, epochs=4, **settings):
+    members = [_member(seed) for seed in seeds]
+    chosen = config.Ensemble(epochs=epochs, batch_size=16, optimizer=config.Optimizer(learning_rate=1e-2), **settings)
+    histories = stacked.train(members, data, chosen, seeds=seeds, checkpoint=checkpoint)
+    return [m.get_weights() for m in members], histories
+
+
+@pytest.mark.parametrize("jitter", [0.0, 0.2])
+def test_a_member_does_not_depend_on_who_shares_its_stack(data, jitter):
+    augmentation = config.Augmentation(jitter=jitter)
+    together, _ = _train(data, [1, 2, 3], augmentation=augmentation)
+    alone, _ = _train(data, [3], augmentation=augmentation)
+    for a, b in zip(together[2], alone[0], strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+def test_members_learn_and_differ(data):
+    weights, histories = _train(data, [1, 2], epochs=20)
+    assert all(h[-1]["loss"] < 0.8 * h[0]["loss"] for h in histories)
+    assert not np.allclose(weights[0][0], weights[1][0])
+
+
+def test_one_step_is_adams(data):
+    """The first epoch in one batch against Keras' own fit from the same weights."""
+    full = config.Ensemble(
+        epochs=1, batch_size=70, optimizer=config.Optimizer(learning_rate=1e-2, schedule="constant", clip_norm=0.1)
+    )
+    ours, theirs = _member(5), _member(5)
+    stacked.train([ours, _member(6)], data, full, seeds=[5, 6])
+    theirs.compile(
+        keras.optimizers.Adam(1e-2, global_clipnorm=0.1), keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    )
+    theirs.fit(data.train.inputs, data.train.labels, batch_size=70, verbose=0)
+    for a, b in zip(ours.get_weights(), theirs.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+def test_an_interrupted_stack_goes_on(data, tmp_path, monkeypatch):
+    expected, histories = _train(data, [1, 2])
+    monkeypatch.setattr("end2_tf.checkpoint.SECONDS_BETWEEN", 0.0)
+
+    def stop(epoch, epochs, row):
+        if epoch == 2:
+            raise KeyboardInterrupt
+
+    path = tmp_path / "c.npz"
+    settings = config.Ensemble(epochs=4, batch_size=16, optimizer=config.Optimizer(learning_rate=1e-2))
+    with pytest.raises(KeyboardInterrupt):
+        stacked.train([_member(1), _member(2)], data, settings, seeds=[1, 2], checkpoint=path, progress=stop)
+    resumed, again = _train(data, [1, 2], checkpoint=path)
+    assert again == histories
+    for a, b in zip(expected, resumed, strict=True):
+        for x, y in zip(a, b, strict=True):
+            np.testing.assert_array_equal(x, y)
