@@ -1,6 +1,6 @@
 # The plain pip and python lines behind each target stand in README.md.
 PYTHON ?= python3
-VENV := .venv
+VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 

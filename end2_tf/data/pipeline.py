@@ -132,4 +132,4 @@ def batches(
         return inputs, (y if label_batch is None else label_batch(inputs, y, epoch))
 
     steps = tf.data.Dataset.range(first_step, num_steps)
-    return steps.map(load, num_parallel_calls=1, deterministic=True).prefetch(8)
+    return steps.map(load).prefetch(8)  # one batch after the other, ahead of the training
