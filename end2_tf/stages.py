@@ -135,10 +135,7 @@ class Run:
         _ = self.plan.prints  # data that aren't there are noticed before anything is written
         self.root.check_writable()
         with self.root.lock():
-            outcomes = []
-            for stage in stages:
-                outcomes.append(self._run_one(stage))
-            return outcomes
+            return [self._run_one(stage) for stage in stages]
 
     def _run_one(self, stage: str) -> Outcome:
         started = time.monotonic()
@@ -253,7 +250,7 @@ class Run:
         import keras
 
         from end2_tf import student, training, transfer
-        from end2_tf.ensemble import seed_of
+        from end2_tf.ensemble import architecture, seed_of
 
         experiment, data, started = self.experiment, self.data, time.monotonic()
         how = experiment.methods[method]
@@ -292,8 +289,6 @@ class Run:
         )
         workdir.write_atomically(artefact.path / "model.keras", lambda path: model.save(path))
         workdir.write_text(artefact.path / "history.csv", training.history_csv(history))
-        from end2_tf.ensemble import architecture
-
         artefact.finish(
             method=method,
             seed=seed,

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib import patheffects
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgb
+from matplotlib.colors import LogNorm, Normalize, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -142,10 +142,10 @@ def uncertainty(evaluation: Evaluation, plane: Plane) -> bytes:
                 ax.set_title(f"{kind.capitalize()} uncertainty", fontweight="bold")
             if column == 0:
                 ax.set_ylabel(evaluation.label(model), fontsize=10, fontweight="bold")
-            picture = _draw_map(ax, plane, maps[model], max(highest, 1e-6))
+            picture = _draw_map(ax, plane, maps[model], _scale(kind, highest))
             _draw_rings(ax, plane)
         bar = fig.colorbar(picture, ax=grid[:, column], orientation="horizontal", shrink=0.85, aspect=28, pad=0.02)
-        bar.set_label("nats")
+        bar.set_label("nats (logarithmic)" if kind == "knowledge" else "nats")
     _name_rings(fig, plane)
     return style.png(fig)
 
@@ -162,11 +162,11 @@ def knowledge(evaluation: Evaluation, plane: Plane) -> bytes:
     for ax, model in zip(grid.flat, models, strict=False):
         plane.prepare(ax)
         ax.set_title(evaluation.label(model))
-        picture = _draw_map(ax, plane, maps[model], max(highest, 1e-6))
+        picture = _draw_map(ax, plane, maps[model], _scale("knowledge", highest))
         _draw_rings(ax, plane)
     for ax in grid.flat[len(models) :]:
         ax.set_axis_off()
-    fig.colorbar(picture, ax=grid, shrink=0.8, aspect=30).set_label("Knowledge uncertainty (nats)")
+    fig.colorbar(picture, ax=grid, shrink=0.8, aspect=30).set_label("Knowledge uncertainty (nats, logarithmic)")
     _name_rings(fig, plane)
     return style.png(fig)
 
@@ -191,8 +191,15 @@ def _shown(evaluation: Evaluation, key: str) -> list[str]:
     return [m for m in wanted if m in evaluation.pictured and evaluation.has_prediction(m, key)]
 
 
-def _draw_map(ax: Axes, plane: Plane, values: np.ndarray, highest: float) -> Any:
-    picture = ax.imshow(plane.image(values), extent=plane.extent, origin="lower", cmap="viridis", vmin=0, vmax=highest)
+def _scale(kind: str, highest: float) -> Normalize:
+    """Returns the colour scale: linear from 0; for knowledge uncertainty, which spans decades, three of them."""
+    highest = max(highest, 1e-6)
+    return LogNorm(highest / 1000, highest) if kind == "knowledge" else Normalize(0, highest)
+
+
+def _draw_map(ax: Axes, plane: Plane, values: np.ndarray, scale: Normalize) -> Any:
+    values = np.maximum(values, scale.vmin or 0.0)  # what is below the scale has its darkest colour
+    picture = ax.imshow(plane.image(values), extent=plane.extent, origin="lower", cmap="viridis", norm=scale)
     points = plane.train[_some(len(plane.train))]
     ax.plot(*points.T, ".", color="white", markersize=1.1, alpha=0.3, markeredgewidth=0)
     return picture

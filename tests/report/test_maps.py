@@ -27,12 +27,20 @@ def _ring(radius: float, spread: float = 0.02) -> np.ndarray:
     return np.stack([r * np.cos(angle), r * np.sin(angle)], axis=1)
 
 
+def test_only_knowledge_uncertainty_is_logarithmic():
+    """A share of the colours each: linear from 0, or three decades; the true posterior's 0 is the darkest."""
+    linear, decades = maps._scale("data", 0.5), maps._scale("knowledge", 0.5)
+    assert linear(0.25) == pytest.approx(0.5)
+    assert decades(0.5 / 1000**0.5) == pytest.approx(0.5)
+    assert decades.vmin == pytest.approx(0.0005)
+
+
 def test_a_value_is_drawn_where_its_input_is(tmp_path: Path):
     plane = _plane(tmp_path)
     grid = np.stack(np.meshgrid(plane.x, plane.y), axis=-1).reshape(-1, 2)
     for place in ([2.0, 0.0], [-2.0, 3.0], [1.0, 2.0]):
         values = (grid == place).all(axis=1).astype(float)
-        picture = maps._draw_map(Figure().subplots(), plane, values, 1.0)
+        picture = maps._draw_map(Figure().subplots(), plane, values, maps._scale("total", 1.0))
         row, column = np.argwhere(picture.get_array() == 1.0)[0]
         left, right, bottom, top = picture.get_extent()
         assert picture.origin == "lower"
