@@ -46,13 +46,17 @@ def _cost(run: Run) -> list[str]:
         f"  ensemble {num_members} members, {experiment.ensemble.epochs} epochs: {member_flops:.2e} FLOPs"
         + (" (your own, trained already)" if own is not None else ""),
     ]
-    runs = 0.0
+    is_online = experiment.transfer.mode == "online"
+    per_example = {"student": 3 * forward_flops(student), "teacher": num_members * forward_flops(member)}
+    flops = 0.0
     for name in experiment.student.methods:
-        more = 1 / (1 - share) if experiment.methods[name].auxiliary else 1.0
-        runs += more * experiment.student.num_seeds
-    flops = 3 * forward_flops(student) * epoch * experiment.student.epochs * runs
+        inputs = 1 / (1 - share) if experiment.methods[name].auxiliary else 1.0
+        asked = per_example["teacher"] if is_online and run.plan.is_distilled(name) else 0
+        flops += inputs * (per_example["student"] + asked)
+    flops *= epoch * experiment.student.epochs * experiment.student.num_seeds
     lines.append(
-        f"  students {len(experiment.student.methods)} methods × {experiment.student.num_seeds} seeds: {flops:.1e}"
+        f"  students {len(experiment.student.methods)} methods, {experiment.student.num_seeds} seeds: {flops:.2e} FLOPs"
+        f"{', members asked online included' if is_online else ''}"
     )
     logits = transfer.num_bytes(experiment.transfer, data, num_members)
     lines.append(
