@@ -6,6 +6,7 @@ import keras
 
 from end2_tf.config import Count as Units
 from end2_tf.config import ShareBelowOne as Share
+from end2_tf.layers import AveragePoolingTo
 
 BLOCKS = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))  # (filters, convolutions)
 
@@ -39,7 +40,7 @@ def logits(
             if convolution_dropout:
                 x = keras.layers.Dropout(convolution_dropout)(x)
         x = keras.layers.MaxPooling2D(2)(x)
-    x = _to_seven_by_seven(x)
+    x = AveragePoolingTo(7)(x)  # the 1×1 map of a 32×32 input is copied 49 times, as the authors' code does
     x = keras.layers.Flatten()(x)
     for _ in range(2):
         x = keras.layers.Dense(dense, kernel_initializer=_initializer())(x)
@@ -52,8 +53,3 @@ def logits(
 def _initializer() -> keras.initializers.Initializer:
     """Kaiming normal by fan-in with gain 1, as the authors' code calls it."""
     return keras.initializers.VarianceScaling(1.0, mode="fan_in", distribution="untruncated_normal")
-
-
-def _to_seven_by_seven(x: keras.KerasTensor) -> keras.KerasTensor:
-    """Adaptive average pooling to 7×7; the 1×1 map of a 32×32 input is copied 49 times, as the authors' code does."""
-    return keras.layers.AdaptiveAveragePooling2D(7)(x)

@@ -1,0 +1,54 @@
+import math
+
+from end2_tf import tables
+
+
+def _row(model, metric, value, dataset="test", sd=None, n=1):
+    return {"model": model, "dataset": dataset, "metric": metric, "value": value, "sd": sd, "n": n}
+
+
+RESULTS = {
+    "rows": [
+        _row("ensemble", "error", 0.1321),
+        _row("single", "error", 0.1352, sd=0.0021, n=100),
+        _row("single", "ood_auroc_total", 0.769, "ring"),
+        _row("end2", "error", 0.13, n=3),
+        _row("end2", "nll", None),
+        _row("end2", "ood_auroc_total", 0.998, "ring"),
+        _row("end2", "ood_auroc_knowledge", 1.0, "ring"),
+        _row("mine", "error", 0.2),
+    ],
+    "gap_closed": [
+        {"model": "end2", "metric": "error", "value": 0.98},
+        {"model": "end2", "metric": "nll", "value": None},
+    ],
+    "counts": {"test": 30000, "ring": 10000},
+}
+
+
+def test_csv_has_the_promised_columns_and_empty_cells_for_what_is_undefined():
+    lines = tables.rows_csv([*RESULTS["rows"], _row("x", "prr", math.nan)]).splitlines()
+    assert lines[0] == "model,dataset,metric,value,sd,n"
+    assert lines[2] == "single,test,error,0.1352,0.0021,100"
+    assert lines[5] == "end2,test,nll,,,1"
+    assert lines[-1] == "x,test,prr,,,1"
+
+
+def test_cells_are_per_cent_with_spread_and_models_in_reading_order():
+    heading, *lines = tables.cells(RESULTS)
+    by_model = {line[0]: dict(zip(heading, line, strict=True)) for line in lines}
+    assert list(by_model) == ["single", "ensemble", "end2", "mine"]
+    assert by_model["single"]["error %"] == "13.52 ±0.21"
+    assert by_model["single"]["n"] == "100"
+    assert by_model["single"]["ring"] == "76.9 / –"
+    assert by_model["end2"]["ring"] == "99.8 / 100.0"
+    assert by_model["end2"]["NLL"] == "–"
+    assert by_model["end2"]["gap closed %"] == "98 / –"
+    assert by_model["ensemble"]["gap closed %"] == ""
+
+
+def test_summary_is_aligned_and_says_how_many_examples():
+    text = tables.summary(RESULTS)
+    assert "test 30,000, ring 10,000" in text
+    table = text.splitlines()[:6]
+    assert len({len(line) for line in table}) == 1
