@@ -214,9 +214,9 @@ class Run:
             self.root.check_writable(transfer.num_bytes(settings, data, self.ensemble.num_members))
             artefact.begin()
             details = transfer.record(
-                self.ensemble, data, settings, artefact.path, seed=self._view_seed(), report=self.progress
+                self.ensemble, data, settings, artefact.path, seed=self.experiment.seed, report=self.progress
             )
-            details["members"] = self._member_digests()
+            details["members"] = (self.plan.ensemble.manifest() or {}).get("weights", [])
             manifest = artefact.finish(
                 seconds=time.monotonic() - started,
                 class_names=list(data.class_names),
@@ -230,13 +230,6 @@ class Run:
         if manifest["mode"] == "online":
             return ready, artefact.path, f"members are asked during training ({m} members)"
         return ready, artefact.path, f"{n} + {manifest['auxiliary']} auxiliary inputs, {m} members, {k} classes"
-
-    def _member_digests(self) -> list[str]:
-        manifest = self.plan.ensemble.manifest() or {}
-        return manifest.get("weights", [])
-
-    def _view_seed(self) -> int:
-        return self.experiment.seed
 
     def run_student(self) -> tuple[bool, Path, str]:
         todo = [(m, s, a) for m, s, a in self.plan.students() if a.manifest() is None]
@@ -276,7 +269,7 @@ class Run:
             experiment.student,
             data.train,
             seed=own_seed,
-            view_seed=self._view_seed(),
+            view_seed=experiment.seed,  # the transfer set's own
             transfer=experiment.transfer,
             auxiliary=data.auxiliary,
             transfer_set=transfer_set,
