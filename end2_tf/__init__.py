@@ -24,7 +24,7 @@ _HOMES = {
     "DirichletHead": "end2_tf.layers",
     "SoftmaxHead": "end2_tf.layers",
 }
-_MODULES = ("losses", "metrics", "uncertainty")
+_MODULES = ("losses", "metrics", "uncertainty", "zoo")
 
 __all__ = ["DirichletHead", "Ensemble", "SoftmaxHead", "UncertaintyClassifier", "distil"]
 

@@ -9,13 +9,13 @@ import os
 import shlex
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from absl import flags
 
 from end2_tf import config, registry, stages
-from end2_tf.errors import ConfigError, End2Error, unknown
+from end2_tf.errors import ConfigError, End2Error, WorkdirError, unknown
 from end2_tf.progress import Progress
 from end2_tf.workdir import Workdir
 
@@ -26,7 +26,10 @@ FLAGS = flags.FlagValues()
 
 def _define() -> None:
     flags.DEFINE_string("experiment", None, "Which experiment to run; --list names them.", flag_values=FLAGS)
-    flags.DEFINE_string("stage", "all", f"all, or one of {', '.join(stages.STAGES)}.", flag_values=FLAGS)
+    flags.DEFINE_string("study", None, "Which study to run, on validation data; 'list' names them.", flag_values=FLAGS)
+    flags.DEFINE_string(
+        "stage", "all", f"all, or one of {', '.join((*stages.STAGES, stages.PUBLISH))}.", flag_values=FLAGS
+    )
     flags.DEFINE_multi_string(
         "set", [], "path.to.field=value changes one field; give it as often as needed.", flag_values=FLAGS
     )
@@ -37,12 +40,31 @@ def _define() -> None:
     flags.DEFINE_boolean(
         "deterministic", False, "Bit-equal results on the same machine, a little slower.", flag_values=FLAGS
     )
+    flags.DEFINE_integer(
+        "jobs", 0, "Members or students trained side by side, a core each; 0: all cores.", flag_values=FLAGS
+    )
     flags.DEFINE_string("workdir", None, "Where results are kept; runs/<experiment>/ by default.", flag_values=FLAGS)
     flags.DEFINE_string("data_dir", None, "Where TFDS keeps its data; its own default otherwise.", flag_values=FLAGS)
     flags.DEFINE_boolean("download", False, "Let TFDS fetch data that isn't there.", flag_values=FLAGS)
-    flags.DEFINE_boolean("list", False, "List experiments, data sets, backbones and losses.", flag_values=FLAGS)
+    flags.DEFINE_boolean(
+        "list", False, "List experiments, studies, data sets, backbones and losses.", flag_values=FLAGS
+    )
     flags.DEFINE_boolean(
         "describe", False, "Show the resolved experiment, its cost and what is done; run nothing.", flag_values=FLAGS
+    )
+    flags.DEFINE_string(
+        "compare", None, "EnD against EnD²: a page from the finished runs in these workdirs.", flag_values=FLAGS
+    )
+    flags.DEFINE_string("zoo", None, "Predict with this published model; 'list' names them.", flag_values=FLAGS)
+    flags.DEFINE_string("input", None, "What to predict: an .npz file, an image or a folder.", flag_values=FLAGS)
+    flags.DEFINE_string(
+        "output",
+        None,
+        "Where predictions go, a .csv file or -, beside the input by default; or --compare's page, a folder.",
+        flag_values=FLAGS,
+    )
+    flags.DEFINE_string(
+        "zoo_dir", None, "The zoo: a folder to publish to; a folder or URL to predict from.", flag_values=FLAGS
     )
     flags.DEFINE_boolean("quiet", False, "No progress.", flag_values=FLAGS)
     flags.DEFINE_boolean("help", False, "Show this help.", short_name="h", flag_values=FLAGS)
@@ -51,9 +73,10 @@ def _define() -> None:
 _define()
 
 HELP_GROUPS = {
-    "What to run": ("experiment", "stage", "set", "smoke", "seed", "deterministic"),
-    "Where": ("workdir", "data_dir", "download"),
-    "Look, don't run": ("list", "describe", "help"),
+    "What to run": ("experiment", "study", "stage", "set", "smoke", "seed", "deterministic"),
+    "Where": ("workdir", "data_dir", "download", "jobs"),
+    "Look, don't run": ("list", "describe", "compare", "help"),
+    "Published models": ("zoo", "input", "output", "zoo_dir"),
     "Output": ("quiet",),
 }
 
@@ -89,8 +112,19 @@ def _main(argv: Sequence[str]) -> int:
     if FLAGS.list:
         print(listing())
         return 0
+    if FLAGS.compare is not None:
+        return _compare()
+    if FLAGS.study is not None:
+        return _study()
+    if FLAGS.zoo is not None:
+        return _predict()
+    for name in ("input", "output"):
+        if FLAGS[name].value is not None:
+            raise ConfigError(f"--{name} is given without --zoo=NAME, the model to predict with. See --zoo=list.")
     run = resolve()
     chosen = _stages(FLAGS.stage)
+    if chosen == (stages.PUBLISH,):
+        _check_publishing()
     if FLAGS.describe:
         from end2_tf import describe
 
@@ -126,26 +160,139 @@ def resolve() -> stages.Run:
     experiment = config.override(experiment, list(FLAGS["set"].value or []))
     if FLAGS.seed is not None:
         experiment = config.override(experiment, {"seed": FLAGS.seed})
-    root = Path(FLAGS.workdir) if FLAGS.workdir else Path("runs") / (f"{name}_smoke" if FLAGS.smoke else name)
+    return _run(name, experiment, _root(name), shlex.join(["python", "main.py", *sys.argv[1:]]))
+
+
+def _root(experiment: str) -> Workdir:
+    default = Path("runs") / (f"{experiment}_smoke" if FLAGS.smoke else experiment)
+    return Workdir(FLAGS.workdir or default)
+
+
+def _run(
+    name: str, experiment: config.Experiment, root: Workdir, command: str, say: Callable[[str], None] | None = None
+) -> stages.Run:
+    if FLAGS.jobs < 0:
+        raise ConfigError(f"--jobs is {FLAGS.jobs}. Allowed: 1 or more, or 0 for as many as there are cores.")
     return stages.Run(
         name,
         experiment,
-        Workdir(root),
+        root,
         data_dir=FLAGS.data_dir,
         download=FLAGS.download,
         deterministic=FLAGS.deterministic,
+        jobs=FLAGS.jobs,
         progress=Progress(FLAGS.quiet),
-        say=lambda line: print(line, flush=True),
+        say=say or (lambda line: print(line, flush=True)),
         prepare=lambda: _start_tensorflow(FLAGS.deterministic),
-        command=shlex.join(["python", "main.py", *sys.argv[1:]]),
+        command=command,
+        zoo_dir=Path(FLAGS.zoo_dir) if FLAGS.zoo_dir else None,
     )
+
+
+def _study() -> int:
+    """Lists the studies, runs one, or describes it."""
+    from end2_tf import grid
+
+    if FLAGS.study == "list":
+        for name in sorted(registry.studies()):
+            print(f"{name}\n  {grid.find(name).question}")
+        return 0
+    for name in ("experiment", "zoo", "input", "output"):
+        if FLAGS[name].value is not None:
+            raise ConfigError(f"--study and --{name} were both given. Leave one out.")
+    if FLAGS.stage != "all":
+        raise ConfigError(f"--stage is {FLAGS.stage!r}, but a study runs whole. Leave --stage out.")
+    if "://" in (FLAGS.zoo_dir or ""):
+        raise ConfigError(f"--zoo_dir is {FLAGS.zoo_dir!r}, but a URL can't be written to. Name a folder.")
+    study = grid.find(FLAGS.study)
+    from end2_tf.study import StudyRun
+
+    changes = [*(FLAGS["set"].value or []), *([] if FLAGS.seed is None else [f"seed={FLAGS.seed}"])]
+    given = [part for change in changes for part in ("--set", change)]
+    command = shlex.join(["python", "main.py", f"--study={FLAGS.study}", *["--smoke"][: FLAGS.smoke], *given])
+    root, said = _root(study.experiment), set()
+
+    def say(line: str) -> None:  # variants that share a stage say the same of it
+        if line not in said:
+            said.add(line)
+            print(line, flush=True)
+
+    experiments = grid.experiments(study, smoke=FLAGS.smoke, changes=changes)
+    run = StudyRun(
+        FLAGS.study,
+        study,
+        {label: _run(study.experiment, each, root, command, say) for label, each in experiments.items()},
+        command=command,
+        zoo_dir=Path(FLAGS.zoo_dir) if FLAGS.zoo_dir else None,
+        is_small=FLAGS.smoke,
+        say=say,
+    )
+    if FLAGS.describe:
+        print(run.describe())
+        return 0
+    say(f"{FLAGS.study} in {root.path}" + (" (smoke: a small version)" if FLAGS.smoke else ""))
+    page = run.run()
+    print(f"\n{run.page()}\nNumbers: {page.with_suffix('.csv')}\nPage:    {page}")
+    return 0
+
+
+def _check_publishing() -> None:
+    if FLAGS.smoke and FLAGS.zoo_dir is None:
+        raise ConfigError("--smoke is no run to publish. Leave it out, or name a zoo for trying with --zoo_dir.")
+    if "://" in (FLAGS.zoo_dir or ""):
+        raise ConfigError(f"--zoo_dir is {FLAGS.zoo_dir!r}, but a URL can't be published to. Name a folder.")
+
+
+def _predict() -> int:
+    """Lists the published models, or predicts with one."""
+    if FLAGS.experiment is not None:
+        raise ConfigError("--zoo and --experiment were both given. Predict with one, or run the other.")
+    if FLAGS.zoo == "list":
+        from end2_tf import zoo
+
+        print(zoo.table(source=FLAGS.zoo_dir))
+        return 0
+    if FLAGS.input is None:
+        raise ConfigError(f"--input is missing: what should {FLAGS.zoo} predict? Give an .npz file or a folder.")
+    from end2_tf import workdir
+    from end2_tf.zoo import catalogue, predict
+
+    catalogue.find(FLAGS.zoo, FLAGS.zoo_dir, None)  # a wrong name is told before TensorFlow is imported
+    target = predict.target(Path(FLAGS.input), FLAGS.output)
+    _start_tensorflow(FLAGS.deterministic)
+    text, num = predict.predict(FLAGS.zoo, Path(FLAGS.input), FLAGS.zoo_dir)
+    if target is None:
+        print(text, end="")
+    else:
+        try:
+            workdir.write_text(target, text)
+        except WorkdirError as error:
+            reason = getattr(error.__cause__, "strerror", None) or error
+            raise WorkdirError(f"can't write {target}: {reason}. Name another file with --output.") from error
+        print(f"{num:,} predictions: {target}")
+    return 0
+
+
+def _compare() -> int:
+    """Writes the page that compares the methods of finished runs."""
+    for name in ("experiment", "zoo", "input"):
+        if FLAGS[name].value is not None:
+            raise ConfigError(f"--compare and --{name} were both given. Leave one out.")
+    from end2_tf import compare
+
+    roots = [Path(part.strip()) for part in FLAGS.compare.split(",") if part.strip()]
+    progress = Progress(FLAGS.quiet)
+    page = compare.build(roots, Path(FLAGS.output or "zoo/pages"), report=progress)
+    progress.end()
+    print(f"Page:    {page}")
+    return 0
 
 
 def _stages(name: str) -> tuple[str, ...]:
     if name == "all":
         return stages.STAGES
-    if name not in stages.STAGES:
-        raise ConfigError(unknown("--stage", name, "a stage", ("all", *stages.STAGES)))
+    if name not in (*stages.STAGES, stages.PUBLISH):
+        raise ConfigError(unknown("--stage", name, "a stage", ("all", *stages.STAGES, stages.PUBLISH)))
     return (name,)
 
 
@@ -171,6 +318,7 @@ def listing() -> str:
     """Returns the names that flags and fields take."""
     experiments = registry.experiments()
     lines = ["Experiments (--experiment):", *(f"  {name}" for name in sorted(experiments))]
+    lines += ["", "Studies (--study):", *(f"  {name}" for name in sorted(registry.studies()))]
     sources = [n for n in registry.names("data source") if n != "tfds"]
     lines += ["", "Data (data.name, data.auxiliary, data.ood):", *(f"  {name}" for name in sources)]
     lines += [

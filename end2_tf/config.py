@@ -47,11 +47,18 @@ class Augmentation:
     flip: bool = False  # horizontally, with probability 1/2
     shift: CountOrZero = 0  # pixels, uniform in [-shift, shift] on each axis, reflected at the border
     rotation: Annotated[float, Field(ge=0, le=180), _Number] = 0.0  # degrees, uniform in [-rotation, rotation]
+    scale: Annotated[float, Field(ge=0, le=2), _Number] = 0.0  # ln of the enlargement, uniform in ±scale, per axis
+    invert: Fraction = 0.0  # probability that pixel values v become 255 - v
     jitter: NonNegative = 0.0  # standard deviation of added noise; 1 is the training inputs' own, per feature
+    mixup: Fraction = 0.0  # probability that an input is mixed up with another one, in a proportion uniform in [0, 1]
 
     @property
     def is_identity(self) -> bool:
-        return not (self.flip or self.shift or self.rotation or self.jitter)
+        return not (self.changes_images or self.jitter or self.mixup)
+
+    @property
+    def changes_images(self) -> bool:
+        return bool(self.flip or self.shift or self.rotation or self.scale or self.invert)
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -64,7 +71,11 @@ class Source:
 
 @dataclass(frozen=True, config=_STRICT)
 class Data:
-    """The in-domain data, auxiliary inputs without labels, and the OOD test sets."""
+    """The in-domain data, auxiliary inputs without labels, and the further test sets.
+
+    What `ood` names should be told from the test set; what `shifted` names, with the same classes and labels, should
+    be classified as well. A set under one name in both is measured both ways.
+    """
 
     name: str = "spirals"
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -72,8 +83,9 @@ class Data:
     validation_fraction: ShareBelowOne = 0.1  # of train, where the source has no validation split
     auxiliary: Source | None = None
     ood: dict[str, Source] = dataclasses.field(default_factory=dict)
+    shifted: dict[str, Source] = dataclasses.field(default_factory=dict)
     max_train: Count | None = None  # use only so many examples, chosen by seed
-    max_test: Count | None = None  # of validation, test and each OOD set
+    max_test: Count | None = None  # of validation, test and each OOD or shifted set
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -100,6 +112,7 @@ class Ensemble:
     augmentation: Augmentation = Augmentation()
     engine: Literal["auto", "stacked", "sequential"] = "auto"
     models: str | None = None  # a glob of Keras files: use these as members instead of training any
+    mixed_precision: bool = False  # trains under bfloat16; weights, saved models and predictions are float32
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -109,10 +122,13 @@ class Transfer:
     mode: Literal["clean", "views", "online"] = "clean"
     num_views: Count = 4  # mode=views: recorded augmented views
     augmentation: Augmentation = Augmentation()  # of the views, and of the student's inputs in every mode
+    auxiliary_augmentation: Augmentation = Augmentation()  # of auxiliary inputs; mixup is with in-domain ones
+    keep_inputs: bool = False  # mode=views: the views themselves too, not only what members said; faster, larger
     auxiliary_share: Annotated[float, Field(gt=0, lt=1), _Number] = (
         0.5  # of each batch, for methods with auxiliary data
     )
     dtype: Literal["float16", "float32"] = "float32"  # of the members' logits on disk
+    num_members: Count | None = None  # learn from the first so many members only; recordings hold all
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -123,6 +139,7 @@ class Method:
     loss_options: dict[str, Any] = dataclasses.field(default_factory=dict)
     offset: Fraction = 0.0  # of the Dirichlet head: alphas = exp(logits) + offset
     auxiliary: bool = False
+    augmentation: Augmentation | None = None  # losses on labels: instead of the members'
     temperature: Annotated[float, Field(ge=1), _Number] = 1.0  # T0
     temperature_schedule: Literal["constant", "anneal"] = "constant"
     temperature_cycle: Fraction = 2 / 3  # anneal: T0 for half of it, linear to 1 over the other half
@@ -143,11 +160,14 @@ class Student:
     optimizer: Optimizer = Optimizer()
     num_seeds: Count = 1
     methods: tuple[str, ...] = ("single_matched", "end", "end_aux", "end2_nll", "end2_nll_aux", "end2", "end2_aux")
-    mixed_precision: bool = False
+    mixed_precision: bool = False  # as the ensemble's
 
 
 @dataclass(frozen=True, config=_STRICT)
 class Evaluation:
+    """How models are measured. On `validation`, for choosing between them, the test split is left alone."""
+
+    split: Literal["test", "validation"] = "test"  # the in-domain examples of every metric
     num_bins: Annotated[int, Field(ge=2), _Number] = 15  # of the expected calibration error, equal width
     batch_size: Count = 1000
 
@@ -163,7 +183,7 @@ def default_methods() -> dict[str, Method]:
             temperature=10.0,
             temperature_schedule="anneal",
         ),
-        "end2": Method(loss="mean_precision", loss_options={"precision": "mutual_information", "weight": 0.05}),
+        "end2": Method(loss="mean_precision", loss_options={"precision": "mutual_information", "weight": 0.02}),
     }
     return with_auxiliary(methods)
 
@@ -230,14 +250,33 @@ def check(experiment: Experiment) -> None:
         registry.check("backbone", experiment.student.backbone, "student.backbone")
     if not experiment.student.methods:
         raise ConfigError(f"student.methods is empty. Name at least one of: {', '.join(experiment.methods)}.")
-    _check_names("data.ood", "an OOD set", experiment.data.ood, ("test", "map"))
-    _check_names("methods", "a method", experiment.methods, ("bayes", "single", "ensemble"))
+    _check_names("data.ood", "an OOD set", experiment.data.ood, ("test", "validation", "map"))
+    _check_names("data.shifted", "a shifted set", experiment.data.shifted, ("test", "validation", "map"))
+    for name, source in experiment.data.shifted.items():
+        if experiment.data.ood.get(name, source) != source:
+            raise ConfigError(
+                f"data.shifted and data.ood have different sets under the name {name!r}. Give one of them another name."
+            )
+    if experiment.evaluation.split == "validation":
+        _check_leaves_test_alone(experiment.data)
+    taught = experiment.transfer.num_members
+    if taught is not None and experiment.ensemble.models is None and taught > experiment.ensemble.num_members:
+        raise ConfigError(
+            f"transfer.num_members is {taught}, but ensemble.num_members is {experiment.ensemble.num_members}. "
+            "Allowed: at most that many, or none for all."
+        )
+    _check_names("methods", "a method", experiment.methods, ("bayes", "single", "ensemble", "teacher"))
     for name, method in experiment.methods.items():
         registry.check("loss", method.loss, f"methods.{name}.loss")
         if method.auxiliary and registry.is_on_labels(method.loss):
             raise ConfigError(
                 f"methods.{name}.auxiliary is true, but its loss {method.loss!r} needs labels, which auxiliary data "
                 f"don't have. Set methods.{name}.auxiliary=false."
+            )
+        if method.augmentation is not None and not registry.is_on_labels(method.loss):
+            raise ConfigError(
+                f"methods.{name}.augmentation is set, but its loss {method.loss!r} learns from members, on the views "
+                "of the transfer set. Set transfer.augmentation instead."
             )
         if method.temperature_schedule == "anneal" and method.temperature_cycle == 0:
             raise ConfigError(
@@ -265,6 +304,20 @@ def check(experiment: Experiment) -> None:
                 f"student.methods has {name!r}, which needs auxiliary data, but data.auxiliary is none. "
                 f"Set data.auxiliary=NAME, or leave {name!r} out of student.methods."
             )
+
+
+def _check_leaves_test_alone(data: Data) -> None:
+    """Refuses corrupted copies of the in-domain test split."""
+    for field, named in (("ood", data.ood), ("shifted", data.shifted)):
+        for name, source in named.items():
+            of = source.options.get("of")
+            of = of.get("name") if isinstance(of, dict) else of
+            shows_test = source.name == "corrupted" and source.options.get("split", "test") == "test"
+            if shows_test and of == data.name:
+                raise ConfigError(
+                    f"data.{field}.{name} is the in-domain test split, corrupted, but evaluation.split is "
+                    f"'validation'. Set data.{field}.{name}.options.split=validation, or leave it out."
+                )
 
 
 def _check_names(field: str, kind: str, names: Mapping[str, Any], reserved: tuple[str, ...]) -> None:
@@ -296,10 +349,27 @@ def override(experiment: Experiment, assignments: Mapping[str, Any] | list[str])
 
 
 def digest(*parts: Any) -> str:
-    """Returns 16 hex digits of the SHA-256 over plain values, dataclasses and other digests."""
-    plain = [_ADAPTER_ANY.dump_python(part, mode="json") for part in parts]
+    """Returns 16 hex digits of the SHA-256 over plain values, dataclasses and other digests.
+
+    Fields at their defaults are left out, so that a field which a later version adds changes no digest.
+    """
+    plain = [_ADAPTER_ANY.dump_python(_set_fields(part), mode="json") for part in parts]
     text = json.dumps(plain, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _set_fields(value: Any) -> Any:
+    """Returns a value with each dataclass in it as a dict of the fields that aren't at their defaults."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {field.name: (getattr(value, field.name), field) for field in dataclasses.fields(value)}
+        return {name: _set_fields(own) for name, (own, field) in fields.items() if own != _default(field)}
+    if isinstance(value, Mapping):
+        return {key: _set_fields(each) for key, each in value.items()}
+    return [_set_fields(each) for each in value] if isinstance(value, (list, tuple)) else value
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
 
 
 _ADAPTER_ANY: pydantic.TypeAdapter[Any] = pydantic.TypeAdapter(Any)

@@ -58,7 +58,9 @@ def _cost(run: Run) -> list[str]:
         f"  students {len(experiment.student.methods)} methods, {experiment.student.num_seeds} seeds: {flops:.2e} FLOPs"
         f"{', members asked online included' if is_online else ''}"
     )
-    logits = transfer.num_bytes(experiment.transfer, data, num_members)
+    logits = sum(
+        transfer.num_bytes(experiment.transfer, views, num_members, data.num_classes) for _, views in run.views()
+    )
     lines.append(
         f"  on disk  members {4e-6 * member.count_params() * num_members:,.1f} MB, transfer set {1e-6 * logits:,.1f} MB"
     )
@@ -81,7 +83,7 @@ def forward_flops(model: Any) -> int:
 
 
 def _done(run: Run) -> list[str]:
-    parts = [("ensemble", run.plan.ensemble), ("transfer", run.plan.transfer)]
+    parts = [("ensemble", run.plan.ensemble), *(("transfer", artefact) for artefact, _ in run.views())]
     parts += [(f"student {method}, seed {seed}", artefact) for method, seed, artefact in run.plan.students()]
     parts.append(("evaluate", run.plan.evaluation))
     lines = ["Done in this workdir:"]

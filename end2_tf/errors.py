@@ -32,6 +32,10 @@ class ShapeError(End2Error, ValueError):
     """An array has another rank or size than the function needs."""
 
 
+class ZooError(End2Error, ValueError):
+    """A published model is missing, was altered, can't be fetched, or can't be published."""
+
+
 class WorkdirError(End2Error, OSError):
     """The workdir can't be read or written, or another run holds it."""
 

@@ -37,28 +37,36 @@ class Evaluation:
     """Predictions of every model on the same examples, and what follows from them.
 
     Args:
-        data: Test and OOD sets.
-        settings: Bins, batch size.
+        data: In-domain, OOD and shifted sets.
+        settings: Which in-domain split, bins, batch size.
         report: Called with progress.
     """
 
     def __init__(self, data: DataSet, settings: config.Evaluation, report: Report = lambda *args: None):
         self.data, self.settings, self.report = data, settings, report
-        self.labels = np.asarray(data.test.labels)
-        self.inputs = {"test": data.test.inputs, **{name: examples.inputs for name, examples in data.ood.items()}}
+        self.split: str = settings.split
+        in_domain = data.test if self.split == "test" else data.validation
+        self.labels = np.asarray(in_domain.labels)
+        further = data.ood | data.shifted  # a set may be both
+        self.inputs = {self.split: in_domain.inputs, **{name: examples.inputs for name, examples in further.items()}}
+        self.shifted_labels = {name: np.asarray(examples.labels) for name, examples in data.shifted.items()}
         self.grid = _grid(data)
         self.rows: list[Row] = []
         self.predictions: dict[str, dict[str, Arrays]] = {}
+        self.further_seeds: dict[str, list[dict[str, Arrays]]] = {}  # of students, without the first
         self.simplex: dict[str, Any] = {}
 
-    def add_ensemble(self, ensemble: Ensemble) -> None:
-        """Measures the ensemble, and its members as `single`."""
+    def add_ensemble(self, ensemble: Ensemble, num_taught: int | None = None) -> None:
+        """Measures the ensemble, its members as `single`, and as `teacher` the first `num_taught` members together."""
         kept: dict[str, Arrays] = {}
+        taught: dict[str, Arrays] = {}
         singles: dict[str, list[Arrays]] = {}
         for name, inputs in self._all_inputs():
             self.report(f"ensemble on {name}", len(kept), len(self.inputs) + 1, {})
             logits = ensemble.predict_logits(inputs, self.settings.batch_size)
             kept[name] = uncertainty.from_members(logits)
+            if num_taught is not None:
+                taught[name] = uncertainty.from_members(logits[:, :num_taught])
             probs = _softmax(logits)
             if name in self.inputs:
                 singles[name] = [uncertainty.from_probs(probs[:, m]) for m in range(ensemble.num_members)]
@@ -66,15 +74,18 @@ class Evaluation:
         self.predictions["ensemble"] = kept
         self._add_rows("single", [{name: singles[name][m] for name in singles} for m in range(ensemble.num_members)])
         self._add_rows("ensemble", [kept])
+        if taught:
+            self.predictions["teacher"] = taught
+            self._add_rows("teacher", [taught])
         self._choose_for_simplex(ensemble)
 
     def add_student(self, method: str, models: list[UncertaintyClassifier]) -> None:
-        """Measures a method's students, one a seed; pictures show the first."""
+        """Measures a method's students, one a seed; pictures show the first, comparisons take all."""
         per_seed = []
         for seed, model in enumerate(models):
             inputs = dict(self._all_inputs()) if seed == 0 else self.inputs
             per_seed.append(self._measure(model, inputs))
-        self.predictions[method] = per_seed[0]
+        self.predictions[method], self.further_seeds[method] = per_seed[0], per_seed[1:]
         self._add_rows(method, per_seed)
         if self.simplex and "alphas" in (outputs := models[0].predict_measures(self.simplex["inputs"])):
             ids = self.simplex["class_ids"]
@@ -97,22 +108,22 @@ class Evaluation:
             return
         measured = {}
         for name, inputs in self._all_inputs():
-            if name not in ("test", "map"):
+            if name not in (self.split, "map"):
                 continue
             measured[name] = uncertainty.from_probs(np.asarray(self.data.posterior(inputs)))
         for arrays in measured.values():
             arrays["data_uncertainty"] = arrays["total_uncertainty"]
             arrays["knowledge_uncertainty"] = np.zeros_like(arrays["total_uncertainty"])
         self.predictions["bayes"] = measured
-        values = metrics.classification(measured["test"]["probs"], self.labels, self.settings.num_bins)
-        self.rows += [Row("bayes", "test", metric, values[metric], None, 1) for metric in ("error", "nll", "brier")]
+        values = metrics.classification(measured[self.split]["probs"], self.labels, self.settings.num_bins)
+        self.rows += [Row("bayes", self.split, metric, values[metric], None, 1) for metric in ("error", "nll", "brier")]
 
     def gap_closed(self) -> list[dict[str, Any]]:
-        """Returns how much of the gap between single model and ensemble each student closes, on the test set.
+        """Returns how much of the gap between single model and ensemble each student closes in-domain.
 
         A share of a gap that is within two standard errors of the members' mean is left undefined.
         """
-        found = {(r.model, r.metric): r for r in self.rows if r.dataset == "test"}
+        found = {(r.model, r.metric): r for r in self.rows if r.dataset == self.split}
         gaps = []
         for metric in ("error", "nll"):
             if ("single", metric) not in found:
@@ -121,7 +132,7 @@ class Evaluation:
             gap = single.value - found["ensemble", metric].value
             noise = (single.sd or 0.0) / np.sqrt(single.n)  # of the members' mean
             for model in dict.fromkeys(r.model for r in self.rows):
-                if model not in ("single", "ensemble", "bayes") and (model, metric) in found:
+                if model not in ("single", "ensemble", "teacher", "bayes") and (model, metric) in found:
                     value = (single.value - found[model, metric].value) / gap if gap > 2 * noise else None
                     gaps.append({"model": model, "metric": metric, "value": value, "gap": gap})
         return gaps
@@ -129,16 +140,12 @@ class Evaluation:
     def write(self, folder: Path, summary: Mapping[str, Any]) -> dict[str, Any]:
         """Writes `results.json` and the arrays for the report; returns the content of the former."""
         folder.mkdir(parents=True, exist_ok=True)
-        workdir.write_npz(folder / "labels.npz", test=self.labels)
-        names = ("probs", "total_uncertainty", "data_uncertainty", "knowledge_uncertainty")
+        workdir.write_npz(folder / "labels.npz", **{self.split: self.labels}, **self.shifted_labels)
         for model, datasets in self.predictions.items():
-            arrays = {
-                f"{dataset}/{name}": np.asarray(values[name], np.float32)
-                for dataset, values in datasets.items()
-                for name in names
-                if name in values
-            }
-            workdir.write_npz(folder / "predictions" / f"{model}.npz", **arrays)
+            workdir.write_npz(folder / "predictions" / f"{model}.npz", **_kept(datasets))
+        for model, per_seed in self.further_seeds.items():
+            for seed, datasets in enumerate(per_seed, 1):
+                workdir.write_npz(folder / "seeds" / model / f"{seed}.npz", **_kept(datasets))
         if self.grid is not None:
             few = {f"ood/{name}": examples.inputs[:1000] for name, examples in self.data.ood.items()}
             auxiliary = self.data.auxiliary.inputs[:1000] if self.data.auxiliary is not None else np.zeros((0, 2))
@@ -155,6 +162,7 @@ class Evaluation:
             workdir.write_npz(folder / "simplex.npz", **self.simplex)
         results = {
             **summary,
+            "split": self.split,
             "class_names": list(self.data.class_names),
             "counts": {name: len(inputs) for name, inputs in self.inputs.items()},
             "num_bins": self.settings.num_bins,
@@ -181,31 +189,42 @@ class Evaluation:
             self.rows.append(Row(model, dataset, metric, float(np.mean(values)), sd, len(values)))
 
     def _numbers(self, run: dict[str, Arrays]) -> Iterator[tuple[tuple[str, str], float]]:
-        test = run["test"]
-        for metric, value in metrics.classification(test["probs"], self.labels, self.settings.num_bins).items():
-            yield ("test", metric), value
-        teacher = self.predictions.get("ensemble", {}).get("test")
-        if teacher is not None and test is not teacher and "knowledge_uncertainty" in test:
-            ours, theirs = test["knowledge_uncertainty"], teacher["knowledge_uncertainty"]
-            yield ("test", "knowledge_rank_correlation"), metrics.rank_correlation(ours, theirs)
-            mean = float(np.mean(theirs))  # 0 for an ensemble of one member
-            yield ("test", "knowledge_mean_ratio"), float(np.mean(ours)) / mean if mean > 0 else float("nan")
-        scores = [name for name in MEASURES if name in test]
+        inside = run[self.split]
+        for dataset, labels in ({self.split: self.labels} | self.shifted_labels).items():
+            teacher = self.predictions.get("ensemble", {}).get(dataset)
+            for metric, value in self._labelled(run[dataset], labels, teacher):
+                yield (dataset, metric), value
+        scores = [name for name in MEASURES if name in inside]
         for dataset in self.data.ood:
             found = metrics.out_of_distribution(
-                {name: test[name] for name in scores}, {name: run[dataset][name] for name in scores}
+                {name: inside[name] for name in scores}, {name: run[dataset][name] for name in scores}
             )
             for metric, value in found.items():
                 yield (dataset, metric), value
 
+    def _labelled(self, found: Arrays, labels: np.ndarray, teacher: Arrays | None) -> Iterator[tuple[str, float]]:
+        """Yields what one model's measures on a set with labels come to, also beside the ensemble's."""
+        yield from metrics.classification(found["probs"], labels, self.settings.num_bins).items()
+        if teacher is not None and found is not teacher:
+            yield "kl_to_ensemble", metrics.mean_kl(teacher["probs"], found["probs"])
+        if "knowledge_uncertainty" not in found:
+            return
+        ours = found["knowledge_uncertainty"]
+        yield "knowledge_mean", float(np.mean(ours))
+        if teacher is not None and found is not teacher:
+            theirs = teacher["knowledge_uncertainty"]
+            yield "knowledge_rank_correlation", metrics.rank_correlation(ours, theirs)
+            mean = float(np.mean(theirs))  # 0 for an ensemble of one member
+            yield "knowledge_mean_ratio", float(np.mean(ours)) / mean if mean > 0 else float("nan")
+
     def _choose_for_simplex(self, ensemble: Ensemble) -> None:
         """Chooses a few inputs that show what the measures mean; their three most probable classes span the simplex."""
-        test = self.predictions["ensemble"]["test"]
-        total, knowledge = test["total_uncertainty"], test["knowledge_uncertainty"]
+        inside = self.predictions["ensemble"][self.split]
+        total, knowledge = inside["total_uncertainty"], inside["knowledge_uncertainty"]
         chosen = [
-            ("in-domain, members sure", "test", int(np.argsort(total)[len(total) // 4])),
-            ("in-domain, classes overlap", "test", int(np.argmax(test["data_uncertainty"] - knowledge))),
-            ("in-domain, members disagree", "test", int(np.argsort(knowledge)[-max(1, len(knowledge) // 200)])),
+            ("in-domain, members sure", self.split, int(np.argsort(total)[len(total) // 4])),
+            ("in-domain, classes overlap", self.split, int(np.argmax(inside["data_uncertainty"] - knowledge))),
+            ("in-domain, members disagree", self.split, int(np.argsort(knowledge)[-max(1, len(knowledge) // 200)])),
         ]
         for dataset in list(self.data.ood)[:3]:
             scores = self.predictions["ensemble"][dataset]["knowledge_uncertainty"]
@@ -221,6 +240,17 @@ class Evaluation:
             "class_ids": ids,
             "member_probs": _softmax(np.take_along_axis(logits, ids[:, None, :], axis=2)),
         }
+
+
+def _kept(datasets: dict[str, Arrays]) -> Arrays:
+    """Returns what of a model's measures is written, under `<dataset>/<measure>`."""
+    names = ("probs", "total_uncertainty", "data_uncertainty", "knowledge_uncertainty")
+    return {
+        f"{dataset}/{name}": np.asarray(values[name], np.float32)
+        for dataset, values in datasets.items()
+        for name in names
+        if name in values
+    }
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:

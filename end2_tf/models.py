@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import keras
@@ -111,6 +112,13 @@ def is_batchable(model: keras.Model) -> bool:
     return all(type(layer).__name__ in _BATCHABLE for layer in model.layers)
 
 
+@dataclasses.dataclass(frozen=True)
+class _Hidden:
+    """Holds a model where Keras doesn't look for layers."""
+
+    value: keras.Model
+
+
 @keras.saving.register_keras_serializable("end2_tf")
 class EnsembleModel(keras.Model):
     """M networks of one architecture as one model: raw inputs → logits (batch, members, classes).
@@ -125,7 +133,8 @@ class EnsembleModel(keras.Model):
 
     def __init__(self, member: keras.Model, num_members: int, **kwargs: Any):
         super().__init__(**kwargs)
-        self.member, self.num_members = member, num_members
+        # Keras would save and train the prototype's own weights, which mean nothing, if it saw them.
+        self._prototype, self.num_members = _Hidden(member), num_members
         self.stacks = [
             self.add_weight(
                 name=f"weight_{number}", shape=(num_members, *weight.shape), dtype=weight.dtype, initializer="zeros"
@@ -133,6 +142,11 @@ class EnsembleModel(keras.Model):
             for number, weight in enumerate(member.weights)
         ]
         self.built = True
+
+    @property
+    def member(self) -> keras.Model:
+        """The prototype: a member's architecture."""
+        return self._prototype.value
 
     def call(self, inputs: Any, training: bool = False) -> tf.Tensor:
         places = {id(weight): number for number, weight in enumerate(self.member.weights)}

@@ -12,7 +12,7 @@ from end2_tf.config import Experiment
 from end2_tf.data import dataset
 from end2_tf.workdir import Artefact, Workdir
 
-FORMAT = 1  # goes into every digest: raise it when a change of the code makes older artefacts wrong
+FORMAT = 2  # goes into every digest: raise it when a change of the code makes older artefacts wrong
 
 
 class Plan:
@@ -40,10 +40,10 @@ class Plan:
 
     @functools.cached_property
     def prints(self) -> dict[str, str]:
-        """Fingerprints of the in-domain data alone, with auxiliary inputs, and with the OOD sets too."""
+        """Fingerprints of the in-domain data alone, with auxiliary inputs, and with the OOD and shifted sets too."""
         data = self.experiment.data
-        alone = dataclasses.replace(data, auxiliary=None, ood={})
-        variants = {"alone": alone, "auxiliary": dataclasses.replace(data, ood={}), "all": data}
+        to_train = dataclasses.replace(data, ood={}, shifted={})
+        variants = {"alone": dataclasses.replace(to_train, auxiliary=None), "auxiliary": to_train, "all": data}
         return {key: dataset.fingerprint(value, data_dir=self.data_dir) for key, value in variants.items()}
 
     @functools.cached_property
@@ -56,18 +56,62 @@ class Plan:
 
     @functools.cached_property
     def transfer(self) -> Artefact:
-        settings = dataclasses.replace(self.experiment.transfer, auxiliary_share=0.5)  # matters to students only
-        return self._artefact("transfer", self.ensemble.digest, self.prints["auxiliary"], settings)
+        """What members said of the in-domain inputs."""
+        return self._recording(self.prints["alone"], self._transfer(False))
+
+    @functools.cached_property
+    def auxiliary(self) -> Artefact:
+        """What members said of the auxiliary inputs; in-domain views are nothing to them."""
+        settings = dataclasses.replace(self._transfer(True), augmentation=config.Augmentation())
+        return self._recording(self.prints["auxiliary"], settings)
+
+    def _recording(self, data: str, settings: config.Transfer) -> Artefact:
+        # All members are recorded, however many a student learns from.
+        return self._artefact("transfer", self.ensemble.digest, data, dataclasses.replace(settings, num_members=None))
+
+    def _transfer(self, with_auxiliary: bool) -> config.Transfer:
+        """Returns the settings without what matters to training only, or to auxiliary inputs only."""
+        settings = dataclasses.replace(self.experiment.transfer, auxiliary_share=0.5)
+        if with_auxiliary:
+            return settings
+        return dataclasses.replace(settings, auxiliary_augmentation=config.Augmentation())
+
+    def recordings(self, method: str) -> list[Artefact]:
+        """Returns the recordings that a method learns from: of in-domain and, if it uses them, of auxiliary inputs."""
+        if not self.is_distilled(method):
+            return []
+        return [self.transfer, self.auxiliary] if self.experiment.methods[method].auxiliary else [self.transfer]
 
     def student(self, method: str, seed: int) -> Artefact:
         """Returns the artefact of one student; seeds count from 0."""
         experiment = self.experiment
         settings = dataclasses.replace(experiment.student, num_seeds=1, methods=("any",))
-        teacher = self.transfer.digest if self.is_distilled(method) else self.prints["alone"]
+        teacher = [recording.digest for recording in self.recordings(method)] or self.prints["alone"]
         own = self.ensemble.digest if experiment.ensemble.models else ""  # the student copies their architecture
         architecture = [experiment.ensemble.backbone, experiment.ensemble.options, own]
-        how = experiment.methods[method]
-        return self._artefact("student", teacher, how, settings, experiment.transfer, architecture, seed)
+        how = dataclasses.replace(experiment.methods[method], augmentation=None)  # stands in what is shown
+        if self.is_distilled(method):
+            shown = experiment.transfer if how.auxiliary else self._transfer(False)
+            return self._artefact(
+                "student",
+                teacher,
+                how,
+                settings,
+                dataclasses.replace(shown, num_members=self.num_taught),
+                architecture,
+                seed,
+            )
+        return self._artefact("student", teacher, how, settings, self.label_augmentation(method), architecture, seed)
+
+    def label_augmentation(self, method: str) -> config.Augmentation:
+        """Returns what a method on labels is shown: the members' augmentation, unless it has one of its own."""
+        return self.experiment.methods[method].augmentation or self.experiment.ensemble.augmentation
+
+    @property
+    def num_taught(self) -> int | None:
+        """How many members students learn from, the first ones; None for all."""
+        num, settings = self.experiment.transfer.num_members, self.experiment.ensemble
+        return None if settings.models is None and num == settings.num_members else num
 
     def students(self) -> list[tuple[str, int, Artefact]]:
         """Returns (method, seed, artefact) of every student the experiment asks for."""
@@ -77,9 +121,8 @@ class Plan:
     @functools.cached_property
     def evaluation(self) -> Artefact:
         students = [(method, seed, artefact.digest) for method, seed, artefact in self.students()]
-        return self._artefact(
-            "evaluation", self.ensemble.digest, self.prints["all"], students, self.experiment.evaluation
-        )
+        how = [self.num_taught, self.experiment.evaluation]
+        return self._artefact("evaluation", self.ensemble.digest, self.prints["all"], students, *how)
 
     def is_distilled(self, method: str) -> bool:
         """Returns whether a method needs the transfer set."""

@@ -1,4 +1,4 @@
-"""Names of experiments, data sources, backbones and losses: the files in their folders.
+"""Names of experiments, studies, data sources, backbones and losses: the files in their folders.
 
 Nothing is registered by hand. Adding `end2_tf/losses/my_loss.py` adds the loss `my_loss`; listing a folder imports
 nothing, so `--list` and misspelt names cost no TensorFlow import.
@@ -18,6 +18,7 @@ from end2_tf.errors import ConfigError, unknown
 PACKAGE = Path(__file__).resolve().parent
 FOLDERS = {
     "experiment": "experiments",
+    "study": "studies",
     "data source": "data/sources",
     "backbone": "backbones",
     "loss": "losses",
@@ -63,14 +64,24 @@ def experiments() -> dict[str, object]:
     Raises:
         ConfigError: two files define an experiment of the same name.
     """
+    return _defined("experiment", "EXPERIMENTS")
+
+
+@functools.cache
+def studies() -> dict[str, object]:
+    """Returns every study by name, as `experiments` does."""
+    return _defined("study", "STUDIES")
+
+
+def _defined(kind: str, variable: str) -> dict[str, object]:
     found: dict[str, object] = {}
-    for name in names("experiment"):
-        for key, experiment in module("experiment", name, "experiment").EXPERIMENTS.items():
+    for name in names(kind):
+        for key, value in getattr(module(kind, name, kind), variable).items():
             if key in found:
                 raise ConfigError(
-                    f"experiment {key!r} is defined twice, once in end2_tf/experiments/{name}.py. Rename one."
+                    f"{kind} {key!r} is defined twice, once in end2_tf/{FOLDERS[kind]}/{name}.py. Rename one."
                 )
-            found[key] = experiment
+            found[key] = value
     return found
 
 

@@ -11,14 +11,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from end2_tf import __version__, config, workdir
+from end2_tf import __version__, config, workdir, workers
 from end2_tf.config import Experiment
-from end2_tf.errors import ConfigError, ModelError
-from end2_tf.plan import FORMAT, Plan
-from end2_tf.progress import Progress
+from end2_tf.errors import ConfigError
+from end2_tf.plan import FORMAT
+from end2_tf.progress import Progress, Report
+from end2_tf.tasks import Task, Trainer
 from end2_tf.workdir import Artefact, Workdir
 
 STAGES = ("ensemble", "transfer", "student", "evaluate", "report")
+PUBLISH = "publish"  # a stage that runs only when it is asked for
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +34,7 @@ class Outcome:
     summary: str = ""
 
 
-class Run:
+class Run(Trainer):
     """One experiment in one workdir.
 
     Args:
@@ -42,10 +44,12 @@ class Run:
         data_dir: Where TFDS keeps its data; None for its default.
         download: Whether TFDS may fetch what is missing.
         deterministic: Whether results must be bit-equal.
+        jobs: How many members or students are trained side by side; 0 for as many as there are cores.
         progress: Called with progress.
         say: Prints a line for the user.
         prepare: Called once, before the first thing that needs TensorFlow.
         command: The command line that repeats this, for the report.
+        zoo_dir: Where the stage publish writes; zoo/ by default.
     """
 
     def __init__(
@@ -57,17 +61,19 @@ class Run:
         data_dir: str | None = None,
         download: bool = False,
         deterministic: bool = False,
+        jobs: int = 0,
         progress: Progress | None = None,
         say: Callable[[str], None] = print,
         prepare: Callable[[], None] = lambda: None,
         command: str = "",
+        zoo_dir: Path | None = None,
     ):
-        self.name, self.experiment, self.root = name, experiment, root
-        self.plan = Plan(experiment, root, data_dir, deterministic)
-        self.data_dir, self.download = data_dir, download
+        super().__init__(experiment, root, data_dir=data_dir, download=download, deterministic=deterministic)
+        self.name, self.jobs = name, jobs
         self.progress, self.say = progress or Progress(quiet=True), say
         self._start = prepare
         self.command = command or f"python main.py --experiment={name}"
+        self.zoo_dir = zoo_dir or Path("zoo")
 
     # What stages share.
 
@@ -79,50 +85,53 @@ class Run:
         """
         self._start()
         self.say(self.data.summary())
-        from end2_tf import ensemble, student
+        from end2_tf import ensemble, student, transfer
         from end2_tf.data.views import Views
 
         experiment = self.experiment
         for name in experiment.student.methods:
             student.build_loss(experiment.methods[name], f"methods.{name}")
-        for augmentation in (experiment.ensemble.augmentation, experiment.transfer.augmentation):
-            Views(augmentation, self.data.train.inputs, 0)
-        if not experiment.ensemble.models:
+        Views(experiment.ensemble.augmentation, self.data.train.inputs, 0, name="ensemble.augmentation")
+        for name in experiment.student.methods:
+            own = experiment.methods[name].augmentation
+            if own is not None:
+                Views(own, self.data.train.inputs, 0, name=f"methods.{name}.augmentation")
+        transfer.check(experiment.transfer)
+        self.views()
+        if experiment.ensemble.models:
+            _ = self.teacher
+        else:
             ensemble.engine(experiment.ensemble, ensemble.build_member(experiment.ensemble, self.data, 0))
         self.student_backbone()
 
-    @functools.cached_property
-    def data(self) -> Any:
-        from end2_tf.data import dataset
+    def train_all(self, tasks: list[Task], what: str, alone: Callable[[Task], Report], before: int = 0) -> None:
+        """Does tasks: side by side in processes of one thread where that is faster, else one after another here.
 
-        return dataset.load(
-            self.experiment.data, data_dir=self.data_dir, download=self.download, seed=self.experiment.seed
-        )
+        Args:
+            tasks: What to do.
+            what: What all of them are, for the progress of tasks side by side.
+            alone: Gives the progress of a task that has this process to itself.
+            before: How many more of the same kind were done earlier.
+        """
+        num = self._num_workers(len(tasks))
+        if num:
+            what += f", {num} at a time" if num > 1 else ""
+            workers.train(tasks, num, self, Together(self.progress, what, before, before + len(tasks)))
+        else:
+            for task in tasks:
+                self.train(task, alone(task))
 
-    @functools.cached_property
-    def ensemble(self) -> Any:
-        from end2_tf import ensemble
+    def _num_workers(self, num_tasks: int) -> int:
+        """Returns how many processes to train in; 0 for this one alone.
 
-        settings = self.experiment.ensemble
-        if settings.models:
-            return self._check_fits(ensemble.load(settings.models))
-        return ensemble.open_members(self.plan.ensemble.path, settings.num_members)
+        Where results must be bit-equal it is never this one: sums in one thread and in several differ in the last bits.
+        """
+        import tensorflow as tf
 
-    def _check_fits(self, ensemble: Any) -> Any:
-        data = self.data
-        pattern = self.experiment.ensemble.models
-        if ensemble.input_shape != data.input_shape:
-            raise ModelError(
-                f"the members of {pattern!r} take inputs of shape {ensemble.input_shape}, but the data's are "
-                f"{data.input_shape}. Give the data they were trained for, or members trained for these data."
-            )
-        if ensemble.num_classes != data.num_classes:
-            raise ModelError(
-                f"the members of {pattern!r} know {ensemble.num_classes} classes, "
-                f"but the data has {data.num_classes}. Give the data they were trained for."
-            )
-        ensemble.recognise_probabilities(data.train.inputs[:64])
-        return ensemble
+        if tf.config.list_physical_devices("GPU"):
+            return 0  # one process fills a GPU, and holds its memory
+        num = min(self.jobs or len(workers.cores()), num_tasks)
+        return num if num > 1 or self.deterministic else 0
 
     # Stages.
 
@@ -135,9 +144,10 @@ class Run:
         _ = self.plan.prints  # data that aren't there are noticed before anything is written
         self.root.check_writable()
         with self.root.lock():
-            return [self._run_one(stage) for stage in stages]
+            return [self.run_stage(stage) for stage in stages]
 
-    def _run_one(self, stage: str) -> Outcome:
+    def run_stage(self, stage: str) -> Outcome:
+        """Runs one stage if it isn't up to date, and tells of it; the caller holds the workdir."""
         started = time.monotonic()
         was_ready, path, summary = getattr(self, f"run_{stage}")()
         self.progress.end()
@@ -156,8 +166,7 @@ class Run:
         if manifest is not None:
             return True, artefact.path, f"{manifest['num_members']} members"
         self.prepare()
-        from end2_tf import ensemble, student
-        from end2_tf.losses import CrossEntropy
+        from end2_tf import ensemble
 
         settings, started = self.experiment.ensemble, time.monotonic()
         artefact.begin()
@@ -168,17 +177,34 @@ class Run:
             self._warn_if_at_chance(members)
         else:
             self.root.check_writable(self._ensemble_bytes())
-            records = ensemble.train(
-                settings,
-                self.data,
-                artefact.path,
-                seed=self.experiment.seed,
-                validate=student.validator(self.data.validation, CrossEntropy(), 0.0),
-                report=self.progress,
-            )
+            self._train_members(artefact.path)
+            records = [ensemble.read_record(artefact.path, i) or {} for i in range(settings.num_members)]
             details = {"num_members": len(records), "weights": [r["weights"] for r in records]}
         artefact.finish(seconds=time.monotonic() - started, **details)
         return False, artefact.path, f"{details['num_members']} members"
+
+    def _train_members(self, folder: Path) -> None:
+        from end2_tf import ensemble
+
+        settings = self.experiment.ensemble
+        missing = ensemble.missing(settings, folder)
+        if not missing:
+            return
+        if ensemble.engine(settings, ensemble.build_member(settings, self.data, 0)) == "stacked":
+            what = f"training {len(missing)} members"
+            ensemble.train_stack(
+                settings,
+                self.data,
+                folder,
+                missing,
+                seed=self.experiment.seed,
+                progress=lambda epoch, epochs, row: self.progress(what, epoch, epochs, row),
+            )
+            return
+        what, before = f"training {settings.num_members} members", settings.num_members - len(missing)
+        together = Together(self.progress, what, before, settings.num_members)
+        tasks = [Task("member", index) for index in missing]
+        self.train_all(tasks, what, lambda task: functools.partial(together, task), before)
 
     def _ensemble_bytes(self) -> int:
         from end2_tf import ensemble
@@ -200,132 +226,87 @@ class Run:
                 "          that is near chance: do they take raw inputs (pixels 0-255), and classes in this order?"
             )
 
-    def run_transfer(self) -> tuple[bool, Path, str]:
-        artefact = self.plan.transfer
-        if not any(map(self.plan.is_distilled, self.experiment.student.methods)):
-            return True, artefact.path, "no method needs it"
-        manifest = artefact.manifest()
-        if manifest is None:
-            self.prepare()
-            from end2_tf import transfer
+    def views(self) -> list[tuple[Artefact, Any]]:
+        """Returns the recordings that the experiment's methods need, each with the views it is made on."""
+        from end2_tf import transfer
 
+        needed = {
+            artefact.digest for method in self.experiment.student.methods for artefact in self.plan.recordings(method)
+        }
+        artefacts = [self.plan.transfer, *([self.plan.auxiliary] if self.data.auxiliary is not None else [])]
+        views = transfer.make_views(
+            self.experiment.transfer,
+            self.data.train.inputs,
+            None if self.data.auxiliary is None else self.data.auxiliary.inputs,
+            self.experiment.seed,
+            *(artefact.path for artefact in artefacts),
+        )
+        return [(a, v) for a, v in zip(artefacts, views, strict=False) if a.digest in needed and v is not None]
+
+    def run_transfer(self) -> tuple[bool, Path, str]:
+        needed = {a.digest: a for method in self.experiment.student.methods for a in self.plan.recordings(method)}
+        folder = self.root.path / "transfer"
+        if not needed:
+            return True, folder, "no method needs it"
+        was_ready = all(artefact.manifest() is not None for artefact in needed.values())
+        if not was_ready:
+            self.prepare()
             self._require(self.plan.ensemble, "ensemble")
-            data, settings, started = self.data, self.experiment.transfer, time.monotonic()
-            self.root.check_writable(transfer.num_bytes(settings, data, self.ensemble.num_members))
+            self._record()
+        manifests = [artefact.manifest() or {} for artefact in needed.values()]
+        _, num_members, num_classes = manifests[0]["logits"]
+        if self.experiment.transfer.mode == "online":
+            return was_ready, folder, f"members are asked during training ({num_members} members)"
+        parts = [
+            f"{m['logits'][0]:,} inputs" + (f" in {len(m['views'])} views" if len(m["views"]) > 1 else "")
+            for m in manifests
+        ]
+        parts[1:] = [f"{part.replace(' inputs', ' auxiliary inputs')}" for part in parts[1:]]
+        return was_ready, folder, f"{' + '.join(parts)}, {num_members} members, {num_classes} classes"
+
+    def _record(self) -> None:
+        from end2_tf import transfer
+
+        settings, ensemble = self.experiment.transfer, self.ensemble
+        todo = [(artefact, views) for artefact, views in self.views() if artefact.manifest() is None]
+        sizes = [transfer.num_bytes(settings, views, ensemble.num_members, ensemble.num_classes) for _, views in todo]
+        self.root.check_writable(sum(sizes))
+        for artefact, views in todo:
+            started = time.monotonic()
             artefact.begin()
-            details = transfer.record(
-                self.ensemble, data, settings, artefact.path, seed=self.experiment.seed, report=self.progress
-            )
-            details["members"] = (self.plan.ensemble.manifest() or {}).get("weights", [])
-            manifest = artefact.finish(
+            details = transfer.record(ensemble, views, settings, artefact.path, report=self.progress)
+            artefact.finish(
                 seconds=time.monotonic() - started,
-                class_names=list(data.class_names),
-                data=self.plan.prints["auxiliary"],
+                members=(self.plan.ensemble.manifest() or {}).get("weights", []),
+                class_names=list(self.data.class_names),
                 **details,
             )
-            ready = False
-        else:
-            ready = True
-        n, m, k = manifest["logits"]
-        if manifest["mode"] == "online":
-            return ready, artefact.path, f"members are asked during training ({m} members)"
-        return ready, artefact.path, f"{n} + {manifest['auxiliary']} auxiliary inputs, {m} members, {k} classes"
 
     def run_student(self) -> tuple[bool, Path, str]:
-        todo = [(m, s, a) for m, s, a in self.plan.students() if a.manifest() is None]
-        for number, (method, seed, artefact) in enumerate(todo):
-            name = f"{method}, seed {seed} ({number + 1} of {len(todo)})"
-            self._train_student(method, seed, artefact, name)
-        return not todo, self.root.path / "student", f"{len(self.plan.students())} students"
-
-    def _train_student(self, method: str, seed: int, artefact: Artefact, name: str) -> None:
+        students = self.plan.students()
+        missing = {a.path: Task("student", seed, method) for method, seed, a in students if a.manifest() is None}
+        tasks = list(missing.values())  # two methods of the same settings are one student
+        if not tasks:
+            return True, self.root.path / "student", f"{len(students)} students"
         self.prepare()
-        import keras
+        if any(self.plan.is_distilled(task.method) for task in tasks):
+            for artefact in {a.digest: a for task in tasks for a in self.plan.recordings(task.method)}.values():
+                self._require(artefact, "transfer")
+            if self.experiment.transfer.mode == "online":
+                self._require(self.plan.ensemble, "ensemble")
 
-        from end2_tf import student, training, transfer
-        from end2_tf.ensemble import architecture, seed_of
+        def alone(task: Task) -> Report:
+            name = f"{task.method}, seed {task.number} ({tasks.index(task) + 1} of {len(tasks)})"
+            return lambda what, done, of, row: self.progress(f"{name}: {what}", done, of, row)
 
-        experiment, data, started = self.experiment, self.data, time.monotonic()
-        how = experiment.methods[method]
-        transfer_set = None
-        if self.plan.is_distilled(method):
-            self._require(self.plan.transfer, "transfer")
-            manifest = self.plan.transfer.manifest() or {}
-            if manifest["mode"] != "online":
-                transfer_set = transfer.open_set(self.plan.transfer.path, manifest["views"])
-        artefact.begin()
-        own_seed = seed_of(experiment.seed, 1_000_000 + seed)  # members count from 0
-        keras.utils.set_random_seed(own_seed)
-        before = keras.mixed_precision.global_policy()
-        if experiment.student.mixed_precision:
-            keras.mixed_precision.set_global_policy("mixed_bfloat16")
-        try:
-            backbone = self.student_backbone()
-        finally:
-            keras.mixed_precision.set_global_policy(before)
-        model, history = student.train(
-            backbone,
-            how,
-            experiment.student,
-            data.train,
-            seed=own_seed,
-            view_seed=experiment.seed,  # the transfer set's own
-            transfer=experiment.transfer,
-            auxiliary=data.auxiliary,
-            transfer_set=transfer_set,
-            ensemble=self.ensemble if experiment.transfer.mode == "online" and self.plan.is_distilled(method) else None,
-            validation=data.validation,
-            checkpoint=artefact.path / ".checkpoint.npz",
-            tensorboard=artefact.path / "tensorboard",
-            report=lambda what, done, of, row: self.progress(f"{name}: {what}", done, of, row),
-            field=f"methods.{method}",
-        )
-        workdir.write_atomically(artefact.path / "model.keras", lambda path: model.save(path))
-        workdir.write_text(artefact.path / "history.csv", training.history_csv(history))
-        artefact.finish(
-            method=method,
-            seed=seed,
-            seconds=time.monotonic() - started,
-            weights=workdir.weights_digest(model.get_weights(), architecture(model.backbone)),
-        )
-        (artefact.path / ".checkpoint.npz").unlink(missing_ok=True)
-
-    def student_backbone(self) -> Any:
-        from end2_tf import backbones, ensemble
-
-        settings, teacher = self.experiment.student, self.experiment.ensemble
-        if settings.backbone is None and teacher.models:
-            if settings.mixed_precision:
-                raise ConfigError(
-                    "student.mixed_precision is true, but the student copies your members' layers, which have a "
-                    "precision of their own. Name a student.backbone, or set student.mixed_precision=false."
-                )
-            student = ensemble.fresh_copy(self.ensemble.member(0))
-            closing = ensemble.closing_activation(student)
-            if closing != "linear" or self.ensemble.closes_unseen:
-                raise ModelError(
-                    f"a student can't be copied from the members of {teacher.models!r}: their softmax isn't the "
-                    "activation of their last layer. Name a student.backbone."
-                )
-            return student
-        mean, std = self.data.normalisation()
-        same = settings.backbone in (None, teacher.backbone)
-        options = settings.options if settings.options is not None else (teacher.options if same else {})
-        return backbones.build(
-            settings.backbone or teacher.backbone,
-            options,
-            input_shape=self.data.input_shape,
-            num_classes=self.data.num_classes,
-            mean=mean,
-            std=std,
-            field="student.backbone",
-        )
+        self.train_all(tasks, f"training {len(tasks)} students", alone)
+        return False, self.root.path / "student", f"{len(students)} students"
 
     def run_evaluate(self) -> tuple[bool, Path, str]:
         artefact = self.plan.evaluation
         ready = artefact.manifest() is not None
         if not ready:
-            self._evaluate(artefact)
+            self.evaluate()
         from end2_tf import tables
 
         results = workdir.read_json(artefact.path / "results.json")
@@ -337,7 +318,9 @@ class Run:
             workdir.write_json(copy, results)
         return ready, target, f"{len(results['rows'])} numbers"
 
-    def _evaluate(self, artefact: Artefact) -> None:
+    def evaluate(self) -> None:
+        """Makes the evaluation; what it needs and isn't there is trained first."""
+        artefact = self.plan.evaluation
         self.prepare()
         import keras
 
@@ -346,7 +329,7 @@ class Run:
 
         self._require(self.plan.ensemble, "ensemble")
         evaluation = Evaluation(self.data, self.experiment.evaluation, self.progress)
-        evaluation.add_ensemble(self.ensemble)
+        evaluation.add_ensemble(self.ensemble, self.plan.num_taught)
         histories: dict[str, Path] = {}
         for method in self.experiment.student.methods:
             models = []
@@ -365,7 +348,7 @@ class Run:
             workdir.write_text(artefact.path / "history" / "ensemble.csv", curves)
         for method, path in histories.items():
             workdir.write_text(artefact.path / "history" / f"{method}.csv", path.read_text(encoding="utf-8"))
-        stages = [self.plan.ensemble, self.plan.transfer, *(a for _, _, a in self.plan.students())]
+        stages = [self.plan.ensemble, self.plan.transfer, self.plan.auxiliary, *(a for _, _, a in self.plan.students())]
         evaluation.write(
             artefact.path,
             {
@@ -394,10 +377,62 @@ class Run:
         artefact.finish(of=key, page=workdir.sha256(page))
         return False, page, ""
 
+    def run_publish(self) -> tuple[bool, Path, str]:
+        if self.experiment.evaluation.split != "test":
+            raise ConfigError(
+                f"evaluation.split is {self.experiment.evaluation.split!r}, but the zoo's numbers are the test set's. "
+                "Set evaluation.split=test."
+            )
+        first = {method: artefact for method, seed, artefact in self.plan.students() if seed == 0}
+        self._require(self.plan.evaluation, "evaluate")
+        self._require(self.plan.ensemble, "ensemble")
+        for artefact in first.values():
+            self._require(artefact, "student")
+        self.prepare()
+        from end2_tf.zoo import publish
+
+        artefacts = {"ensemble": self.plan.ensemble, **first}
+        finished = publish.Finished(
+            experiment=self.experiment,
+            data=self.data,
+            ensemble=self.ensemble,
+            students={method: artefact.path / "model.keras" for method, artefact in first.items()},
+            seconds={name: float((a.manifest() or {}).get("seconds", 0.0)) for name, a in artefacts.items()},
+            evaluation=self.plan.evaluation.path,
+        )
+        entries = publish.publish(finished, self.zoo_dir, self.progress)
+        return False, self.zoo_dir, f"{len(entries)} entries, {', '.join(entries)}"
+
     def _require(self, artefact: Artefact, stage: str) -> None:
         """Runs, and tells of, an earlier stage whose result isn't there, so that `--stage=report` alone works too."""
         if artefact.manifest() is None:
-            self._run_one(stage)
+            self.run_stage(stage)
+
+
+class Together:
+    """The progress of several trainings as one: the epochs of all of them.
+
+    Of those that haven't begun, the length is taken to be the mean of the others.
+
+    Args:
+        progress: Where to report it.
+        what: What is being trained.
+        before: How many trainings were done earlier.
+        total: How many there are, with those.
+    """
+
+    def __init__(self, progress: Report, what: str, before: int, total: int):
+        self.progress, self.what, self.before, self.total = progress, what, before, total
+        self.epochs: dict[Task, tuple[int, int]] = {}
+
+    def __call__(self, task: Task, what: str, done: int, of: int, figures: dict[str, float]) -> None:
+        if what == "training":
+            self.epochs[task] = done, of
+            shown = figures if task.kind == "member" else {}  # losses of different methods can't be compared
+            done_of_all = sum(epochs for epochs, _ in self.epochs.values())
+            mean_length = sum(length for _, length in self.epochs.values()) / len(self.epochs)
+            before, total = round(self.before * mean_length), round(self.total * mean_length)
+            self.progress(self.what, before + done_of_all, total, shown)
 
 
 def versions() -> dict[str, str]:

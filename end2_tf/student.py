@@ -15,15 +15,15 @@ from end2_tf import config, registry, training
 from end2_tf import options as option_values
 from end2_tf.data import checks
 from end2_tf.data.examples import Examples
-from end2_tf.data.pipeline import Order, Targets, batches
-from end2_tf.data.views import CLEAN, Views
+from end2_tf.data.pipeline import Order, Targets, batches, label_targets
 from end2_tf.ensemble import Ensemble
 from end2_tf.ensemble.ensemble import NORMALISING, check_network, closing_activation
 from end2_tf.errors import ConfigError, DataError, ModelError, ShapeError
 from end2_tf.layers import DirichletHead, SoftmaxHead
 from end2_tf.losses import DistillationLoss
 from end2_tf.models import UncertaintyClassifier
-from end2_tf.transfer import Report, TransferSet, record_in_memory
+from end2_tf.transfer import Report, TransferSet, make_views, record_in_memory
+from end2_tf.transfer import check as check_transfer
 
 
 def build_loss(method: config.Method, field: str = "methods") -> keras.losses.Loss:
@@ -102,6 +102,7 @@ def train(
     transfer: config.Transfer,
     auxiliary: Examples | None = None,
     transfer_set: TransferSet | None = None,
+    views_folders: tuple[Path, ...] = (),
     ensemble: Ensemble | None = None,
     validation: Examples | None = None,
     checkpoint: Path | None = None,
@@ -122,6 +123,7 @@ def train(
         transfer: Mode, augmentation, share of auxiliary inputs.
         auxiliary: Inputs without labels.
         transfer_set: Recorded logits (every mode but online).
+        views_folders: Where views may have been kept: of in-domain and of auxiliary inputs.
         ensemble: The members (online mode).
         validation: For the history.
         checkpoint: Where to keep the state of an unfinished training.
@@ -143,20 +145,21 @@ def train(
         auxiliary_share=transfer.auxiliary_share,
     )
     # Where members were recorded on clean inputs and the student sees augmented ones, that is the paper's way.
-    views = Views(transfer.augmentation, examples.inputs, view_seed)
-    lesson = _lesson(loss, method, settings.epochs, examples, transfer, transfer_set, ensemble, backbone, report)
+    views, auxiliary_views = make_views(
+        transfer, examples.inputs, None if use is None else use.inputs, view_seed, *views_folders
+    )
+    lesson = _lesson(loss, method, settings.epochs, examples, views, transfer, transfer_set, ensemble, backbone)
     num_steps = order.steps_per_epoch * settings.epochs
     history = training.fit(
         backbone,
         loss,
         lambda first: batches(
-            examples,
+            views,
             order,
             lesson.targets,
-            views=views,
             num_steps=num_steps,
             first_step=first,
-            auxiliary=use,
+            auxiliary=auxiliary_views,
             num_views=lesson.num_views,
             label_batch=lesson.label_batch,
         ),
@@ -184,10 +187,10 @@ class _Lesson:
     label_batch: Callable[[Any, Any, Any], Any] | None = None
 
 
-def _lesson(loss, method, epochs, examples, transfer, transfer_set, ensemble, backbone, report) -> _Lesson:
+def _lesson(loss, method, epochs, examples, views, transfer, transfer_set, ensemble, backbone) -> _Lesson:
     if not isinstance(loss, DistillationLoss):
-        labels = np.asarray(examples.labels)
-        return _Lesson(lambda epoch, view, ids: labels[ids])
+        num_views = transfer.num_views if transfer.mode == "views" else None
+        return _Lesson(label_targets(np.asarray(examples.labels), views, backbone.output_shape[-1]), None, num_views)
     temperature = training.Temperature(method, epochs)
     if transfer.mode == "online":
         if ensemble is None:
@@ -198,13 +201,13 @@ def _lesson(loss, method, epochs, examples, transfer, transfer_set, ensemble, ba
         return _online_lesson(loss, temperature, epochs, ensemble)
     if transfer_set is None:
         raise ConfigError(f"transfer.mode is {transfer.mode!r}, but no transfer set was given. Record one first.")
-    _check_classes(backbone, next(iter(transfer_set.logits.values())).shape[2])
-    look_up = transfer_set.statistics(loss, temperature.levels, with_auxiliary=method.auxiliary, report=report)
-    if transfer.mode == "views" and CLEAN not in transfer_set.logits:
-        return _Lesson(
-            lambda e, view, ids: look_up(temperature.level(e), view, ids), temperature, transfer_set.num_views
-        )
-    return _Lesson(lambda epoch, _, ids: look_up(temperature.level(epoch), CLEAN, ids), temperature)
+    _check_classes(backbone, transfer_set.train.num_classes)
+    look_up = transfer_set.statistics(loss, temperature.levels, with_auxiliary=method.auxiliary)
+    return _Lesson(
+        lambda epoch, view, ids: look_up(temperature.level(epoch), view, ids),
+        temperature,
+        transfer.num_views if transfer.mode == "views" else None,
+    )
 
 
 def _online_lesson(
@@ -279,6 +282,7 @@ def distil(
     teacher.recognise_probabilities(examples.inputs[:64])
     _check_student(student, teacher)
     transfer = config.Transfer(mode="online" if online else "clean", augmentation=augmentation or config.Augmentation())
+    check_transfer(transfer)
     keras.utils.set_random_seed(seed)
     model, _ = train(
         student,
@@ -289,7 +293,9 @@ def distil(
         view_seed=seed,
         transfer=transfer,
         auxiliary=extra,
-        transfer_set=None if online else record_in_memory(teacher, examples, extra),
+        transfer_set=None
+        if online
+        else record_in_memory(teacher, examples.inputs, None if extra is None else extra.inputs),
         ensemble=teacher,
         validation=held_out,
         field="method",

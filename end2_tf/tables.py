@@ -12,6 +12,7 @@ MODELS = (
     "single",
     "single_matched",
     "ensemble",
+    "teacher",
     "end",
     "end_aux",
     "end2_nll",
@@ -33,7 +34,7 @@ def _number(value: float | None) -> str:
     return "" if value is None or not math.isfinite(value) else f"{value:.8g}"
 
 
-_COLUMNS = (  # heading, metric on the test set, factor, decimals
+_COLUMNS = (  # heading, in-domain metric, factor, decimals
     ("error %", "error", 100.0, 2),
     ("NLL", "nll", 1.0, 3),
     ("ECE %", "ece", 100.0, 2),
@@ -50,14 +51,14 @@ def ordered_models(rows: list[dict[str, Any]]) -> list[str]:
 
 def cells(results: dict[str, Any]) -> list[list[str]]:
     """Returns the results table: a heading, then a line a model, with the share of the gap that each student closes."""
-    rows = results["rows"]
+    rows, split = results["rows"], results.get("split", "test")
     values = {(r["model"], r["dataset"], r["metric"]): r for r in rows}
     gaps = {(g["model"], g["metric"]): g["value"] for g in results["gap_closed"]}
     ood = _ood_sets(rows)
     lines = [["model", "n", *(c[0] for c in _COLUMNS), *ood, "gap closed %"]]
     for model in ordered_models(rows):
-        line = [model, str(values[model, "test", "error"]["n"])]
-        line += [_cell(values.get((model, "test", metric)), factor, digits) for _, metric, factor, digits in _COLUMNS]
+        line = [model, str(values[model, split, "error"]["n"])]
+        line += [_cell(values.get((model, split, metric)), factor, digits) for _, metric, factor, digits in _COLUMNS]
         for dataset in ood:
             both = (values.get((model, dataset, f"ood_auroc_{m}")) for m in ("total", "knowledge"))
             line.append(" / ".join("–" if r is None else f"{100 * r['value']:.1f}" for r in both))
@@ -68,20 +69,41 @@ def cells(results: dict[str, Any]) -> list[list[str]]:
     return lines
 
 
+def shifted_cells(results: dict[str, Any]) -> list[list[str]]:
+    """Returns the table of shifted sets, error and NLL: a heading, then a line a set; nothing where there are none."""
+    values = {(r["model"], r["dataset"], r["metric"]): r for r in results["rows"]}
+    datasets = list(dict.fromkeys(r["dataset"] for r in results["rows"] if r["metric"] == "error"))
+    if len(datasets) < 2:
+        return []
+    models = [m for m in ordered_models(results["rows"]) if any((m, d, "error") in values for d in datasets[1:])]
+    lines = [["error % / NLL on", *models]]
+    for dataset in datasets:
+        pairs = [(values.get((m, dataset, "error")), values.get((m, dataset, "nll"))) for m in models]
+        cells = [f"{_mean(error, 100.0, 1)} / {_mean(nll, 1.0, 2)}" for error, nll in pairs]
+        lines.append([dataset, *cells])
+    return lines
+
+
 def legend(results: dict[str, Any]) -> list[str]:
     """Returns what the table's columns mean, with the numbers of examples, a sentence an item."""
     counts = ", ".join(f"{name} {num:,}" for name, num in results["counts"].items())
     sentences = [f"n: members of the ensemble for 'single', student seeds else (± sd). Examples: {counts}."]
     ood = _ood_sets(results["rows"])
     if ood:
-        sentences.append(f"{', '.join(ood)}: AUROC % against test, by total / knowledge uncertainty.")
+        split = results.get("split", "test")
+        sentences.append(f"{', '.join(ood)}: AUROC % against {split}, by total / knowledge uncertainty.")
     sentences.append("PRR: 100 is the oracle, 0 random. Gap closed: of error / NLL between single model and ensemble.")
     return sentences
 
 
 def summary(results: dict[str, Any]) -> str:
-    """Returns the results table and its legend as plain text."""
-    lines = cells(results)
+    """Returns the results table, that of shifted sets where there are any, and their legend as plain text."""
+    shifted = shifted_cells(results)
+    more = ["", *_aligned(shifted), ""] if shifted else []
+    return "\n".join([*_aligned(cells(results)), *more, *legend(results)])
+
+
+def _aligned(lines: list[list[str]]) -> list[str]:
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     text = [
         "  ".join(
@@ -90,7 +112,7 @@ def summary(results: dict[str, Any]) -> str:
         for line in lines
     ]
     text.insert(1, "-" * len(text[0]))
-    return "\n".join([*text, *legend(results)])
+    return text
 
 
 def _ood_sets(rows: list[dict[str, Any]]) -> list[str]:
@@ -98,7 +120,10 @@ def _ood_sets(rows: list[dict[str, Any]]) -> list[str]:
 
 
 def _cell(row: dict[str, Any] | None, factor: float, decimals: int) -> str:
-    if row is None or row["value"] is None:
-        return "–"
-    spread = f" ±{factor * row['sd']:.{decimals}f}" if row["sd"] is not None else ""
-    return f"{factor * row['value']:.{decimals}f}{spread}"
+    spread = f" ±{factor * row['sd']:.{decimals}f}" if row is not None and row["sd"] is not None else ""
+    mean = _mean(row, factor, decimals)
+    return mean if mean == "–" else mean + spread
+
+
+def _mean(row: dict[str, Any] | None, factor: float, decimals: int) -> str:
+    return "–" if row is None or row["value"] is None else f"{factor * row['value']:.{decimals}f}"

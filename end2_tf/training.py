@@ -6,11 +6,12 @@ deterministic operations, ends in the same weights as one that wasn't.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import dataclasses
 import io
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,20 @@ class LearningRate(keras.optimizers.schedules.LearningRateSchedule):
 
     def get_config(self) -> dict[str, Any]:
         return {"schedule": self.schedule, "base": self.base, "num_steps": self.num_steps, "cycle": self.cycle}
+
+
+@contextlib.contextmanager
+def precision(mixed: bool) -> Iterator[None]:
+    """Networks built inside compute in bfloat16 with float32 weights if `mixed`, else in float32.
+
+    A mixed network is only for training: its twin, built in float32, takes over its weights and is what is saved.
+    """
+    before = keras.mixed_precision.global_policy()
+    keras.mixed_precision.set_global_policy("mixed_bfloat16" if mixed else "float32")
+    try:
+        yield
+    finally:
+        keras.mixed_precision.set_global_policy(before)
 
 
 def optimizer(settings: config.Optimizer, num_steps: int) -> keras.optimizers.Optimizer:

@@ -14,6 +14,7 @@ import json
 import os
 import shutil
 import tempfile
+import threading
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -33,7 +34,9 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> Path:
     Raises:
         WorkdirError: the folder is read-only or the disk is full; names the path and the next step.
     """
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")  # keeps the suffix, by which Keras knows the format
+    temporary = path.with_name(
+        f".{os.getpid()}.{threading.get_ident()}.{path.name}"
+    )  # its suffix tells Keras the format
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write(temporary)
@@ -175,9 +178,11 @@ class Workdir:
 
     def __init__(self, path: str | os.PathLike[str]):
         self.path = Path(path).expanduser()
+        self._artefacts: dict[tuple[str, str], Artefact] = {}
 
     def artefact(self, stage: str, digest: str) -> Artefact:
-        return Artefact(self.path, stage, digest)
+        """Returns one artefact; asked again, the same object, so that its files are verified once."""
+        return self._artefacts.setdefault((stage, digest), Artefact(self.path, stage, digest))
 
     def check_writable(self, needed_bytes: int = 0) -> None:
         """Raises WorkdirError, before any work, unless the folder can be made, written, and holds `needed_bytes`."""

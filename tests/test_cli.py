@@ -40,7 +40,8 @@ def test_help_is_one_screen_and_exits_0():
 def test_help_list_and_wrong_flags_import_no_tensorflow():
     code = (
         "import sys; from end2_tf import cli\n"
-        "for args in (['--help'], ['--list'], ['--experiment=x'], ['--experiment=spirals_mlp_end2', '--set=a.b=3']):\n"
+        "for args in (['--help'], ['--list'], ['--study=list'], ['--study=x'],\n"
+        "             ['--experiment=x'], ['--experiment=spirals_mlp_end2', '--set=a.b=3']):\n"
         "    cli.main(['main.py', *args])\n"
         "sys.exit('tensorflow' in sys.modules or 'keras' in sys.modules)"
     )
@@ -53,6 +54,7 @@ def test_list_names_everything(capsys):
     assert code == 0
     for name in (
         "spirals_mlp_end2",
+        "fashion_mnist_mlp_inputs",
         "own_data_end2",
         "ring",
         "vgg16",
@@ -61,6 +63,13 @@ def test_list_names_everything(capsys):
         "end2_nll_aux",
     ):
         assert name in out
+
+
+def test_studies_are_listed_with_their_questions(capsys):
+    code, out, _ = _run(capsys, "--study=list")
+    assert code == 0
+    lines = out.splitlines()
+    assert lines[lines.index("fashion_mnist_mlp_members") + 1].endswith("does a student need to learn from?")
 
 
 @pytest.mark.parametrize(
@@ -72,6 +81,14 @@ def test_list_names_everything(capsys):
         (["--experiment=spirals_mlp_end2", "--set=student.epochs=-1"], "student.epochs is -1"),
         (["--experiment=spirals_mlp_end2", "--stage=studnt"], "Did you mean 'student'"),
         (["--experiment=spirals_mlp_end2", "--seed=-4"], "seed is -4"),
+        (["--experiment=spirals_mlp_end2", "--jobs=-1"], "--jobs is -1. Allowed: 1 or more, or 0"),
+        (["--experiment=spirals_mlp_end2", "--jobs=two"], "flag --jobs=two"),
+        (["--study=fashion_mnist_mlp_input"], "Did you mean 'fashion_mnist_mlp_inputs'"),
+        (["--study=fashion_mnist_mlp_inputs", "--experiment=x"], "--study and --experiment were both given"),
+        (["--study=fashion_mnist_mlp_inputs", "--stage=student"], "a study runs whole. Leave --stage out."),
+        (["--study=fashion_mnist_mlp_inputs", "--set=evaluation.split=test"], "Set evaluation.split=validation."),
+        (["--study=fashion_mnist_mlp_inputs", "--set=data.ood=mnist"], "'mnist', a test set of the experiment"),
+        (["--study=fashion_mnist_mlp_inputs", "--zoo_dir=http://x"], "a URL can't be written to"),
         (["--experimnt=x"], "Unknown command line flag 'experimnt'"),
         (["spirals_mlp_end2"], "is no flag"),
     ],
@@ -138,6 +155,15 @@ def test_tfds_set_that_is_not_there(capsys, tmp_path):
     assert "cifar10" in err
     assert "--download" in err
     assert err.count("\n") == 1
+
+
+def test_a_study_whose_data_are_not_there(capsys, tmp_path):
+    args = [f"--data_dir={tmp_path}", f"--workdir={tmp_path / 'run'}"]
+    code, _, err = _run(capsys, "--study=fashion_mnist_mlp_inputs", *args)
+    assert code == 2
+    assert "fashion_mnist" in err
+    assert err.count("\n") == 1
+    assert not (tmp_path / "run").exists()
 
 
 def test_workdir_that_cannot_be_written(capsys, tmp_path):

@@ -29,6 +29,7 @@ def test_round_trip_through_dict(experiment):
         ("student.epochs=3", ("student", "epochs"), 3),
         ("student.methods=end,end2", ("student", "methods"), ("end", "end2")),
         ("student.mixed_precision=True", ("student", "mixed_precision"), True),
+        ("ensemble.mixed_precision=true", ("ensemble", "mixed_precision"), True),
         ("data.max_train=none", ("data", "max_train"), None),
         ("data.path=12", ("data", "path"), "12"),
         ("student.optimizer.learning_rate=1e-2", ("student", "optimizer", "learning_rate"), 0.01),
@@ -61,6 +62,7 @@ def test_set_ood_by_names(experiment):
         ("student.epochs.x=3", "student.epochs has no fields"),
         ("student.epochs", "Write --set path.to.field=value"),
         ("student.mixed_precision=maybe", "Allowed: true or false"),
+        ("ensemble.mixed_precision=7", "Allowed: true or false"),
         ("student.optimizer.schedule=foo", "'constant', 'cosine' or 'one_cycle'"),
         ("student.methods=edn", "Did you mean 'end'"),
         ("student.methods=", "student.methods is empty"),
@@ -76,9 +78,12 @@ def test_set_ood_by_names(experiment):
         ("seed=-1", "seed is -1"),
         ("student.epochs=true", "student.epochs is True. Allowed: a number"),
         ("data.ood.test.name=ring", "data.ood has 'test', which can't be the name of an OOD set"),
+        ("data.shifted.test.name=ring", "data.shifted has 'test', which can't be the name of a shifted set"),
+        ("data.shifted.ring_500.name=spirals", "different sets under the name 'ring_500'"),
         ("methods.ensemble.loss=mean_precision", "methods has 'ensemble', which can't be the name of a method"),
         ("student.methods=end2,end2", "has 'end2' twice"),
         ("methods.single_matched.auxiliary=true", "needs labels, which auxiliary data don't have"),
+        ("methods.end2.augmentation.jitter=0.1", "learns from members, on the views of the transfer set"),
         ("methods.end2=5", "Allowed: fields and values"),
     ],
 )
@@ -111,3 +116,42 @@ def test_digest_depends_on_values_only(experiment):
     assert config.digest(experiment.student) == config.digest(again.student)
     changed = config.override(experiment, ["student.epochs=3"])
     assert config.digest(experiment.student) != config.digest(changed.student)
+
+
+def test_a_field_at_its_default_is_no_part_of_a_digest():
+    """So that a field which a later version adds leaves what was trained before as it is."""
+    nested = config.Ensemble(optimizer=config.Optimizer(learning_rate=0.5))
+    assert config.digest(nested) == config.digest({"optimizer": {"learning_rate": 0.5}})
+    assert config.digest([nested, {"a": nested}]) != config.digest([nested, {"a": config.Ensemble()}])
+
+
+def test_a_student_cannot_learn_from_more_members_than_there_are(experiment):
+    assert config.override(experiment, ["transfer.num_members=100"]).transfer.num_members == 100
+    with pytest.raises(
+        ConfigError, match=r"transfer\.num_members is 101, but ensemble\.num_members is 100\. Allowed: at"
+    ):
+        config.override(experiment, ["transfer.num_members=101"])
+    config.override(experiment, ["transfer.num_members=101", "ensemble.models=*.keras"])  # who knows how many
+
+
+@pytest.mark.parametrize("field", ["ood", "shifted"])
+@pytest.mark.parametrize("of", ["spirals", {"name": "spirals", "options": {"noise": 0.4}}])
+def test_on_validation_the_test_split_is_left_alone(experiment, field, of):
+    fog = {"name": "corrupted", "options": {"of": of, "kind": "fog", "severity": 1}}
+    held_out = {"name": "corrupted", "options": {**fog["options"], "split": "validation"}}
+    elsewhere = {"name": "corrupted", "options": {**fog["options"], "of": "cifar10"}}
+    config.override(experiment, {f"data.{field}": {"fog": fog}})
+    changed = config.override(experiment, {"evaluation.split": "validation", f"data.{field}": {"fog": held_out}})
+    assert changed.evaluation.split == "validation"
+    config.override(changed, {f"data.{field}": {"fog": elsewhere}})
+    with pytest.raises(
+        ConfigError, match=rf"data\.{field}\.fog is the in-domain test split, corrupted, but .*Set data\."
+    ):
+        config.override(changed, {f"data.{field}": {"fog": fog}})
+
+
+def test_unknown_splits_and_taken_names(experiment):
+    with pytest.raises(ConfigError, match=r"evaluation\.split is 'tset'\. Allowed: 'test' or 'validation'"):
+        config.override(experiment, ["evaluation.split=tset"])
+    with pytest.raises(ConfigError, match=r"data\.ood has 'validation'"):
+        config.override(experiment, ["data.ood.validation.name=ring"])

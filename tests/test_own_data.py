@@ -20,7 +20,7 @@ SMALL = (
 
 def _run(workdir, *changes):
     sets = [part for change in changes for part in ("--set", change)]
-    return cli.main(["main.py", "--experiment=own_data_end2", f"--workdir={workdir}", *sets])
+    return cli.main(["main.py", "--experiment=own_data_end2", f"--workdir={workdir}", "--jobs=1", *sets])
 
 
 def _models(workdir):

@@ -75,6 +75,10 @@ def test_one_new_file_each_and_no_edit_elsewhere(tmp_path):
     assert "squares" in (tmp_path / "run" / "results.csv").read_text()
 
 
+def test_studies_are_found_like_experiments():
+    assert set(registry.studies()) >= {"fashion_mnist_mlp_inputs", "fashion_mnist_mlp_loss"}
+
+
 def test_names_are_files():
     assert {"spirals", "ring", "own_data"} <= set(registry.names("data source"))
     assert not any(name.startswith("_") for kind in registry.FOLDERS for name in registry.names(kind))

@@ -13,7 +13,9 @@ import keras
 import numpy as np
 import pytest
 
-from end2_tf import checkpoint, cli
+from end2_tf import checkpoint, cli, registry, stages, workers
+from end2_tf.tasks import Task
+from end2_tf.workdir import Workdir
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = (
@@ -29,7 +31,8 @@ SMALL = (
 
 def _args(workdir, *more, changes=SMALL):
     sets = [part for change in changes for part in ("--set", change)]
-    return ["main.py", "--experiment=spirals_mlp_end2", f"--workdir={workdir}", *sets, *more]
+    # Networks this small are trained before a second process has started.
+    return ["main.py", "--experiment=spirals_mlp_end2", f"--workdir={workdir}", "--jobs=1", *sets, *more]
 
 
 @pytest.fixture(scope="module")
@@ -279,3 +282,63 @@ def test_checkpoint_that_is_broken_is_ignored(tmp_path):
     variables[0].assign(np.full(3, 5.0))
     assert state.restore() is None
     np.testing.assert_array_equal(variables[0], np.full(3, 5.0))
+
+
+@pytest.mark.parametrize(
+    ("jobs", "cores", "tasks", "deterministic", "gpus", "expected"),
+    [
+        (0, 4, 10, False, 0, 4),
+        (0, 4, 3, False, 0, 3),
+        (6, 4, 10, False, 0, 6),
+        (1, 4, 10, False, 0, 0),
+        (0, 1, 10, False, 0, 0),
+        (0, 4, 1, False, 0, 0),
+        (1, 4, 10, True, 0, 1),
+        (0, 4, 1, True, 0, 1),
+        (2, 4, 10, True, 1, 0),
+    ],
+)
+def test_number_of_workers(tmp_path, monkeypatch, jobs, cores, tasks, deterministic, gpus, expected):
+    monkeypatch.setattr(workers, "cores", lambda: list(range(cores)))
+    monkeypatch.setattr("tensorflow.config.list_physical_devices", lambda kind=None: ["one"] * gpus)
+    run = stages.Run("x", registry.experiments()["spirals_mlp_end2"], Workdir(tmp_path), jobs=jobs)
+    run.deterministic = deterministic
+    assert run._num_workers(tasks) == expected
+
+
+def test_progress_of_several_trainings_is_one():
+    seen = []
+    together = stages.Together(lambda *report: seen.append(report), "training 4 members", before=1, total=4)
+    first, second = Task("member", 1), Task("member", 2)
+    together(first, "training", 7, 10, {"loss": 0.5})  # resumed
+    together(second, "statistics", 3, 5, {})
+    together(second, "training", 1, 10, {"loss": 0.6})
+    together(first, "training", 8, 10, {"loss": 0.4})
+    assert seen == [
+        ("training 4 members", 17, 40, {"loss": 0.5}),
+        ("training 4 members", 18, 40, {"loss": 0.6}),
+        ("training 4 members", 19, 40, {"loss": 0.4}),
+    ]
+
+
+def test_progress_of_trainings_of_different_lengths():
+    seen = []
+    together = stages.Together(lambda *report: seen.append(report[1:3]), "training", before=0, total=3)
+    together(Task("student", 0, "end2", "short"), "training", 1, 10, {})
+    together(Task("student", 0, "end2", "long"), "training", 5, 20, {})
+    together(Task("student", 1, "end2", "long"), "training", 2, 30, {})
+    assert seen == [(1, 30), (6, 45), (8, 60)]
+
+
+def test_what_was_measured_on_validation_is_not_published(tmp_path, capsys):
+    arguments = _args(tmp_path, "--stage=publish", changes=(*SMALL, "evaluation.split=validation"))
+    assert cli.main(arguments) == 2
+    assert "evaluation.split is 'validation', but the zoo's numbers are the test set's" in capsys.readouterr().err
+    assert not list(tmp_path.glob("ensemble/*"))
+
+
+def test_two_methods_of_the_same_settings_are_one_student(tmp_path, capsys):
+    twin = "methods.twin.loss=cross_entropy"
+    changes = (*SMALL, "ensemble.num_members=1", "student.epochs=1", twin, "student.methods=single_matched,twin")
+    assert cli.main(_args(tmp_path, "--stage=student", changes=changes)) == 0
+    assert len(list(tmp_path.glob("student/*/model.keras"))) == 1

@@ -82,7 +82,7 @@ def _train(members, transfer, epochs=3, **more):
     examples = Examples(X, Y)
     model, history = student.train(
         _network(9), method, config.Student(epochs=epochs), examples, seed=1, view_seed=2, transfer=transfer,
-        transfer_set=record_in_memory(end2_tf.Ensemble(members), examples, None), ensemble=end2_tf.Ensemble(members),
+        transfer_set=record_in_memory(end2_tf.Ensemble(members), X, None), ensemble=end2_tf.Ensemble(members),
         validation=examples,
     )  # fmt: skip
     return model, history

@@ -47,6 +47,27 @@ def test_cells_are_per_cent_with_spread_and_models_in_reading_order():
     assert by_model["ensemble"]["gap closed %"] == ""
 
 
+def test_tables_of_what_was_measured_on_validation():
+    moved = [r | {"dataset": "validation"} if r["dataset"] == "test" else r for r in RESULTS["rows"]]
+    results = RESULTS | {"rows": moved, "split": "validation", "counts": {"validation": 500, "ring": 10000}}
+    assert tables.cells(results) == tables.cells(RESULTS)
+    assert tables.shifted_cells(results) == []
+    assert "ring: AUROC % against validation" in tables.summary(results)
+
+
+def test_shifted_sets_have_a_table_of_their_own():
+    assert tables.shifted_cells(RESULTS) == []
+    rows = [_row("end2", "error", 0.3, "fog"), _row("end2", "nll", 0.9, "fog"), _row("ensemble", "error", 0.2, "fog")]
+    results = RESULTS | {"rows": RESULTS["rows"] + rows}
+    assert tables.shifted_cells(results) == [
+        ["error % / NLL on", "ensemble", "end2"],
+        ["test", "13.2 / –", "13.0 / –"],
+        ["fog", "20.0 / –", "30.0 / 0.90"],
+    ]
+    assert tables.cells(results) == tables.cells(RESULTS)
+    assert "fog               20.0 / –" in tables.summary(results)
+
+
 def test_summary_is_aligned_and_says_how_many_examples():
     text = tables.summary(RESULTS)
     assert "test 30,000, ring 10,000" in text

@@ -1,4 +1,4 @@
-"""The data of an experiment as arrays: in-domain splits, auxiliary inputs and OOD sets.
+"""The data of an experiment as arrays: in-domain splits, auxiliary inputs, OOD and shifted sets.
 
 Sources (end2_tf/data/sources/) deliver splits; this file checks them, splits off what is missing, brings every set to
 the in-domain shape and keeps apart what must stay apart. Nothing here imports TensorFlow.
@@ -31,6 +31,7 @@ class DataSet:
     ood: dict[str, Examples] = field(default_factory=dict)
     class_names: tuple[str, ...] = ()
     posterior: Callable[[np.ndarray], np.ndarray] | None = None
+    shifted: dict[str, Examples] = field(default_factory=dict)
 
     @property
     def num_classes(self) -> int:
@@ -46,7 +47,7 @@ class DataSet:
         parts = {"train": self.train, "validation": self.validation, "test": self.test}
         if self.auxiliary is not None:
             parts["auxiliary"] = self.auxiliary
-        sizes = ", ".join(f"{name} {len(part):,}" for name, part in (parts | self.ood).items())
+        sizes = ", ".join(f"{name} {len(part):,}" for name, part in (parts | self.ood | self.shifted).items())
         names = ", ".join(self.class_names[:10]) + (", …" if self.num_classes > 10 else "")
         kind = f"{self.train.inputs.dtype} {self.input_shape}"
         return f"data      {sizes} examples; inputs {kind}; {self.num_classes} classes: {names}"
@@ -69,7 +70,9 @@ def load(config: configuration.Data, *, data_dir: str | None, download: bool, se
     Validation examples are split off train, class by class, where the source has none; test is never touched.
     `max_train` limits train and the auxiliary inputs, `max_test` all other sets. Auxiliary inputs are their source's
     train split without labels. An OOD set is its source's test split, or train where there is no test; also
-    without labels. Images of both are brought to the in-domain shape.
+    without labels. A shifted set is its source's test split with labels, which must be of the in-domain classes; where
+    it is a changed copy of the in-domain test split, `max_test` leaves the same examples of both. Images of all are
+    brought to the in-domain shape.
 
     Args:
         config: Which data.
@@ -81,10 +84,13 @@ def load(config: configuration.Data, *, data_dir: str | None, download: bool, se
         ConfigError: options don't fit a source, or sets overlap that mustn't.
         DataError: data are missing, or arrays can't be used.
     """
-    in_domain, auxiliary, ood = _find(config)
-    for reader in (*([auxiliary] if auxiliary else []), *ood.values()):
+    in_domain, auxiliary, ood, shifted = _find(config)
+    for reader, what in (
+        *([(auxiliary, "the auxiliary data")] if auxiliary else []),
+        *((reader, "an OOD set") for reader in ood.values()),
+        *((reader, "a shifted set") for reader in shifted.values()),
+    ):
         if _is_same(reader, in_domain, data_dir):
-            what = "the auxiliary data" if reader is auxiliary else "an OOD set"
             raise ConfigError(f"{reader} is the in-domain set itself, so it can't be {what}. Name another set there.")
     source = in_domain.load(data_dir=data_dir, download=download, seed=seed)
     train, validation, test, class_names = _in_domain(source, in_domain, config.validation_fraction, seed)
@@ -94,9 +100,20 @@ def load(config: configuration.Data, *, data_dir: str | None, download: bool, se
     if auxiliary is not None:
         splits = auxiliary.load(data_dir=data_dir, download=download, seed=seed)
         inputs = _limit(_auxiliary(splits, auxiliary, shape), config.max_train, seed)
+    labelled = {}
+    for name, reader in shifted.items():
+        splits = reader.load(
+            data_dir=data_dir, download=download, seed=seed, validation_fraction=config.validation_fraction
+        )
+        labelled[name] = _limit(_shifted(splits, reader, shape, class_names), config.max_test, seed)
     sets = {}
     for name, reader in ood.items():
-        splits = reader.load(data_dir=data_dir, download=download, seed=seed)
+        if name in labelled:  # the same source, as `config.check` sees to
+            sets[name] = Examples(labelled[name].inputs)
+            continue
+        splits = reader.load(
+            data_dir=data_dir, download=download, seed=seed, validation_fraction=config.validation_fraction
+        )
         is_auxiliary = auxiliary is not None and _is_same(reader, auxiliary, data_dir)
         sets[name] = _limit(_ood(splits, reader, shape, is_auxiliary), config.max_test, seed)
     return DataSet(
@@ -107,13 +124,14 @@ def load(config: configuration.Data, *, data_dir: str | None, download: bool, se
         ood=sets,
         class_names=class_names,
         posterior=source.posterior,
+        shifted=labelled,
     )
 
 
 def download(config: configuration.Data, *, data_dir: str | None) -> None:
     """Fetches whatever the experiment's sources can fetch and isn't there yet, so that `fingerprint` finds it."""
-    in_domain, auxiliary, ood = _find(config)
-    for reader in (in_domain, auxiliary, *ood.values()):
+    in_domain, auxiliary, ood, shifted = _find(config)
+    for reader in (in_domain, auxiliary, *ood.values(), *shifted.values()):
         if reader is not None:
             reader.download(data_dir=data_dir)
 
@@ -127,26 +145,34 @@ def fingerprint(config: configuration.Data, *, data_dir: str | None) -> str:
         ConfigError: options don't fit a source.
         DataError: data aren't there.
     """
-    in_domain, auxiliary, ood = _find(config)
+    in_domain, auxiliary, ood, shifted = _find(config)
     parts = {
         "data": in_domain.fingerprint(data_dir=data_dir),
         "split": [config.validation_fraction, config.max_train, config.max_test],
         "auxiliary": None if auxiliary is None else auxiliary.fingerprint(data_dir=data_dir),
         "ood": {name: reader.fingerprint(data_dir=data_dir) for name, reader in ood.items()},
     }
+    if shifted:  # without any, the digest is that of versions which knew none
+        parts["shifted"] = {name: reader.fingerprint(data_dir=data_dir) for name, reader in shifted.items()}
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def _find(config: configuration.Data) -> tuple[sources.Reader, sources.Reader | None, dict[str, sources.Reader]]:
+def _find(
+    config: configuration.Data,
+) -> tuple[sources.Reader, sources.Reader | None, dict[str, sources.Reader], dict[str, sources.Reader]]:
+    """Returns the readers of the in-domain data, the auxiliary inputs, the OOD sets and the shifted sets."""
     in_domain = sources.find(config.name, field="data", options=config.options, path=config.path)
     auxiliary = None
     if config.auxiliary is not None:
         auxiliary = sources.find(config.auxiliary.name, field="data.auxiliary", options=config.auxiliary.options)
-    ood = {
-        name: sources.find(source.name, field=f"data.ood.{name}", options=source.options)
-        for name, source in config.ood.items()
-    }
-    return in_domain, auxiliary, ood
+    ood, shifted = (
+        {
+            name: sources.find(source.name, field=f"data.{field}.{name}", options=source.options)
+            for name, source in named.items()
+        }
+        for field, named in (("ood", config.ood), ("shifted", config.shifted))
+    )
+    return in_domain, auxiliary, ood, shifted
 
 
 def _is_same(one: sources.Reader, other: sources.Reader, data_dir: str | None) -> bool:
@@ -222,6 +248,27 @@ def _ood(splits: Splits, reader: sources.Reader, shape: tuple[int, ...], is_auxi
             stacklevel=3,
         )
     return Examples(_adapted(there[split].inputs, shape, f"{reader} {split}"))
+
+
+def _shifted(splits: Splits, reader: sources.Reader, shape: tuple[int, ...], class_names: tuple[str, ...]) -> Examples:
+    if splits.test is None:
+        raise DataError(
+            f"{reader} has no test split (there: {_there(splits)}), which a shifted set needs. Name a set with one."
+        )
+    if splits.test.labels is None:
+        raise DataError(f"{reader} test has no labels, which a shifted set needs. Use it under data.ood.")
+    if splits.class_names and splits.class_names != class_names:
+        raise DataError(
+            f"{reader} has the classes {_listed(splits.class_names)}; the in-domain data have {_listed(class_names)}. "
+            "A shifted set needs the same, in the same order. Use it under data.ood."
+        )
+    inputs = _adapted(splits.test.inputs, shape, f"{reader} test")
+    checks.check_labels(splits.test.labels, len(inputs), len(class_names), f"{reader} test labels")
+    return Examples(inputs, splits.test.labels.astype(np.int64))
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    return f"{', '.join(names[:3])}{', …' if len(names) > 3 else ''} ({len(names)})"
 
 
 def _adapted(inputs: np.ndarray, shape: tuple[int, ...], name: str) -> np.ndarray:

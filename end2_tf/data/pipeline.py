@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from end2_tf.data.examples import Examples
-from end2_tf.data.views import CLEAN, Views
+from end2_tf.data.views import Views
 
 Targets = Callable[[int, int, np.ndarray], np.ndarray]
 """(epoch, view, ids) → targets, (batch, ...); ids count in-domain examples first, auxiliary ones after them."""
@@ -80,56 +79,63 @@ _permutation = _LastPermutations()
 
 
 def batches(
-    examples: Examples,
+    views: Views,
     order: Order,
     targets: Targets,
     *,
-    views: Views,
     num_steps: int,
     first_step: int = 0,
-    auxiliary: Examples | None = None,
+    auxiliary: Views | None = None,
     num_views: int | None = None,
     label_batch: Callable[[Any, Any, Any], Any] | None = None,
 ) -> tf.data.Dataset:
     """Returns the batches of steps `first_step` to `num_steps`, as (inputs float32, targets).
 
     Args:
-        examples: In-domain inputs, (n, ...).
+        views: The in-domain inputs and their augmentation.
         order: Which examples make up a batch.
         targets: Looks up a batch's targets.
-        views: Augmentation of the in-domain inputs; auxiliary ones stay as they are.
         num_steps: Where the pipeline ends.
         first_step: Where it starts.
-        auxiliary: Inputs without labels, if `order` takes any.
+        auxiliary: Inputs without labels and their augmentation, if `order` takes any.
         num_views: How many recorded views there are; epoch e shows view e mod num_views. None: a view an epoch.
         label_batch: (inputs, targets, epoch) → targets, in the graph, for teachers that see what the student sees.
     """
-    first_view = CLEAN if views.is_identity else 0
-    example = targets(0, first_view, np.arange(1))
+    example = targets(0, 0, np.arange(1))
 
-    def lookup(position: np.int64) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.int64]:
+    def lookup(position: np.int64) -> tuple[np.ndarray, np.ndarray, np.int64]:
         step = int(position)
         ids = order.batch(step)
         epoch = step // order.steps_per_epoch
-        view = CLEAN if views.is_identity else (epoch % num_views if num_views else epoch)
+        view = epoch % num_views if num_views else epoch
         inside = ids < order.num_examples
-        inputs, changes = examples.inputs[ids[inside]], views.of(view, ids[inside])
+        inputs = views.array(view)[ids[inside]]
         if auxiliary is not None and not inside.all():
-            extra = auxiliary.inputs[ids[~inside] - order.num_examples]
-            inputs = np.concatenate([inputs, extra])
-            changes = np.concatenate([changes, np.zeros((len(extra), *views.shape), np.float32)])
-        return inputs, changes, targets(epoch, view, ids), np.int64(epoch)
+            inputs = np.concatenate([inputs, auxiliary.array(view)[ids[~inside] - order.num_examples]])
+        return inputs, targets(epoch, view, ids), np.int64(epoch)
 
-    dtypes = [tf.as_dtype(examples.inputs.dtype), tf.float32, tf.as_dtype(example.dtype), tf.int64]
+    dtypes = [tf.as_dtype(views.inputs.dtype), tf.as_dtype(example.dtype), tf.int64]
 
     def load(step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        inputs, changes, y, epoch = tf.numpy_function(lookup, [step], dtypes, stateful=False)
-        inputs.set_shape((None, *examples.inputs.shape[1:]))
-        changes.set_shape((None, *views.shape))
+        inputs, y, epoch = tf.numpy_function(lookup, [step], dtypes, stateful=False)
+        inputs.set_shape((None, *views.inputs.shape[1:]))
         y.set_shape((None, *example.shape[1:]))
         epoch.set_shape(())
-        inputs = tf.cast(views.apply(inputs, changes), tf.float32)
+        inputs = tf.cast(inputs, tf.float32)
         return inputs, (y if label_batch is None else label_batch(inputs, y, epoch))
 
     steps = tf.data.Dataset.range(first_step, num_steps)
     return steps.map(load).prefetch(8)  # one batch after the other, ahead of the training
+
+
+def label_targets(labels: np.ndarray, views: Views, num_classes: int) -> Targets:
+    """Returns labels as targets; where inputs are mixed up, rows (batch, classes) of one-hot labels mixed up alike."""
+    if not views.augmentation.mixup:
+        return lambda epoch, view, ids: labels[ids]
+    rows = np.eye(num_classes, dtype=np.float32)[labels]
+
+    def targets(epoch: int, view: int, ids: np.ndarray) -> np.ndarray:
+        partners, weights = (table[ids] for table in views.mixture(view))
+        return weights[:, None] * rows[ids] + (1 - weights[:, None]) * rows[partners]
+
+    return targets

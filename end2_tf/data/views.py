@@ -6,8 +6,10 @@ recorded on view v belong to exactly the input that a student is shown later.
 
 from __future__ import annotations
 
+import threading
+from pathlib import Path
+
 import numpy as np
-import tensorflow as tf
 
 from end2_tf.config import Augmentation
 from end2_tf.data import augmentation as augment
@@ -23,45 +25,85 @@ class Views:
         augmentation: What may change.
         inputs: All examples, (n, h, w, c) uint8 images or (n, d) float32 features.
         seed: Of the draws.
+        partners: Inputs to mix with, (m, ...). By default an example's partners are the others, each in the same view.
+        folder: Where views may be kept, see `path`; those that are there are read instead of made.
+        name: The config field of the augmentation, for messages.
 
     Raises:
         ConfigError: the augmentation is one for images and the inputs are features, or the other way round.
     """
 
-    def __init__(self, augmentation: Augmentation, inputs: np.ndarray, seed: int):
-        self.augmentation, self.seed = augmentation, seed
-        self.num_examples = len(inputs)
-        self.is_image = inputs.ndim == 4
+    def __init__(
+        self,
+        augmentation: Augmentation,
+        inputs: np.ndarray,
+        seed: int,
+        *,
+        partners: np.ndarray | None = None,
+        folder: Path | None = None,
+        name: str = "augmentation",
+    ):
+        self.augmentation, self.inputs, self.seed = augmentation, inputs, seed
+        self.partners, self.folder, self.name = partners, folder, name
         self.is_identity = augmentation.is_identity
-        if self.is_image and augmentation.jitter:
-            raise ConfigError(f"augmentation.jitter is {augmentation.jitter}, but the inputs are images. Set it to 0.")
-        if not self.is_image and (augmentation.flip or augmentation.shift or augmentation.rotation):
+        is_image = inputs.ndim == 4
+        if is_image and augmentation.jitter:
+            raise ConfigError(f"{name}.jitter is {augmentation.jitter}, but the inputs are images. Set it to 0.")
+        if not is_image and augmentation.changes_images:
             raise ConfigError(
-                "augmentation.flip, shift or rotation is set, but the inputs aren't images. Set jitter instead."
+                f"{name} has flip, shift, rotation, scale or invert set, but the inputs aren't images. Set jitter "
+                "instead."
             )
-        self.shape = (4,) if self.is_image else inputs.shape[1:]
-        self.feature_scale = inputs.std(0) * np.float32(augmentation.jitter) if not self.is_image else None
-        self._table: tuple[int, np.ndarray] | None = None
+        self.feature_scale = None if is_image else inputs.std(0) * np.float32(augmentation.jitter)
+        self._lock = threading.RLock()  # pipelines may ask from several threads
+        self._latest: tuple[int, np.ndarray] | None = None
+        self._latest_mixture: tuple[int, tuple[np.ndarray, np.ndarray]] | None = None
 
-    def of(self, view: int, ids: np.ndarray) -> np.ndarray:
-        """Returns what view `view` does to examples `ids`: (len(ids), *self.shape) float32; zeros for CLEAN."""
+    def array(self, view: int) -> np.ndarray:
+        """Returns all inputs as they look in a view: the inputs' own shape and dtype. Keeps the latest in memory."""
         if view == CLEAN or self.is_identity:
-            return np.zeros((len(ids), *self.shape), np.float32)
-        kept = self._table
-        if kept is None or kept[0] != view:
-            kept = self._table = (view, self._draw(view))
-        return kept[1][ids]
+            return self.inputs
+        with self._lock:
+            if self._latest is None or self._latest[0] != view:
+                path = self.path(view)
+                kept = np.load(path, mmap_mode="r") if path is not None and path.is_file() else None
+                self._latest = (view, self._make(view) if kept is None else kept)
+            return self._latest[1]
 
-    def _draw(self, view: int) -> np.ndarray:
-        if self.is_image:
-            return augment.draws(self.augmentation, self.seed, view, self.num_examples)
-        noise = augment.jitter_table(self.seed, view, self.num_examples, self.shape[0])
-        return (noise * self.feature_scale).astype(np.float32)
+    def path(self, view: int) -> Path | None:
+        """Returns where a view is kept, or would be."""
+        return None if self.folder is None else self.folder / f"inputs_{view:03d}.npy"
 
-    def apply(self, inputs: tf.Tensor, changes: tf.Tensor) -> tf.Tensor:
-        """Changes a batch of raw inputs by rows of `of`; keeps the dtype."""
-        if self.is_identity:
-            return inputs
-        if self.is_image:
-            return augment.apply_images(inputs, changes)
-        return inputs + tf.cast(changes, inputs.dtype)
+    def mixture(self, view: int) -> tuple[np.ndarray, np.ndarray]:
+        """Returns each example's partner (n,) int64 and its own weight (n,) float32, 1 where it isn't mixed up."""
+        with self._lock:
+            if self._latest_mixture is None or self._latest_mixture[0] != view:
+                num_partners = len(self.inputs if self.partners is None else self.partners)
+                share = self.augmentation.mixup
+                drawn = augment.mixtures(share, self.seed, view, len(self.inputs), num_partners)
+                self._latest_mixture = (view, drawn)
+            return self._latest_mixture[1]
+
+    def _make(self, view: int) -> np.ndarray:
+        changed = self._change(view)
+        if not self.augmentation.mixup:
+            return changed
+        partners, weights = self.mixture(view)
+        rows = np.flatnonzero(weights < 1)
+        pool = changed if self.partners is None else self.partners
+        own = weights[rows].reshape(-1, *[1] * (changed.ndim - 1))
+        mixed = own * changed[rows] + (1 - own) * pool[partners[rows]]
+        result = changed.copy()
+        result[rows] = np.rint(mixed) if changed.dtype == np.uint8 else mixed
+        return result
+
+    def _change(self, view: int) -> np.ndarray:
+        num = len(self.inputs)
+        if self.feature_scale is None:
+            if not self.augmentation.changes_images:
+                return self.inputs
+            return augment.change_images(self.inputs, augment.draws(self.augmentation, self.seed, view, num))
+        if not self.augmentation.jitter:
+            return self.inputs
+        noise = augment.jitter_table(self.seed, view, num, self.inputs.shape[1])
+        return (self.inputs + noise * self.feature_scale).astype(self.inputs.dtype)

@@ -15,7 +15,6 @@ from end2_tf.ensemble import sequential, stacked
 from end2_tf.ensemble.ensemble import Ensemble, StackedEnsemble, architecture, closing_activation, fresh_copy, load
 from end2_tf.errors import ConfigError
 from end2_tf.models import is_batchable
-from end2_tf.progress import Report
 
 __all__ = [
     "Ensemble",
@@ -24,9 +23,11 @@ __all__ = [
     "closing_activation",
     "fresh_copy",
     "load",
+    "missing",
     "open_members",
     "seed_of",
-    "train",
+    "train_member",
+    "train_stack",
 ]
 
 
@@ -35,19 +36,20 @@ def seed_of(seed: int, *key: int) -> int:
     return int(np.random.SeedSequence([seed, *key]).generate_state(1)[0] >> 1)
 
 
-def build_member(settings: config.Ensemble, data: DataSet, seed: int) -> keras.Model:
-    """Makes an untrained member; its initial values are a function of the seed."""
+def build_member(settings: config.Ensemble, data: DataSet, seed: int, *, mixed: bool = False) -> keras.Model:
+    """Makes an untrained member, or its twin that computes in bfloat16; initial values are a function of the seed."""
     keras.utils.set_random_seed(seed)
     mean, std = data.normalisation()
-    return backbones.build(
-        settings.backbone,
-        settings.options,
-        input_shape=data.input_shape,
-        num_classes=data.num_classes,
-        mean=mean,
-        std=std,
-        field="ensemble.backbone",
-    )
+    with training.precision(mixed):
+        return backbones.build(
+            settings.backbone,
+            settings.options,
+            input_shape=data.input_shape,
+            num_classes=data.num_classes,
+            mean=mean,
+            std=std,
+            field="ensemble.backbone",
+        )
 
 
 def engine(settings: config.Ensemble, member: keras.Model) -> str:
@@ -57,13 +59,13 @@ def engine(settings: config.Ensemble, member: keras.Model) -> str:
         ConfigError: the settings ask for stacking, and the architecture or the augmentation doesn't allow it.
     """
     drops = any(isinstance(layer, keras.layers.Dropout) and layer.rate for layer in member.layers)
-    augmented = settings.augmentation.flip or settings.augmentation.shift or settings.augmentation.rotation
+    augmented = settings.augmentation.changes_images or settings.augmentation.mixup
     can_stack = is_batchable(member) and not drops and not augmented
     if settings.engine == "stacked" and not can_stack:
         kinds = sorted({type(layer).__name__ for layer in member.layers})
         raise ConfigError(
             f"ensemble.engine is 'stacked', but the members have layers {', '.join(kinds)}"
-            f"{' and augmented images' if augmented else ''}. Stacking takes dense layers without dropout; "
+            f"{' and augmented images or mixup' if augmented else ''}. Stacking takes dense layers without dropout; "
             "set ensemble.engine=sequential."
         )
     if settings.engine != "auto":
@@ -71,77 +73,79 @@ def engine(settings: config.Ensemble, member: keras.Model) -> str:
     return "stacked" if can_stack else "sequential"
 
 
-def train(
+def missing(settings: config.Ensemble, folder: Path) -> list[int]:
+    """Returns the numbers of the members that `folder` lacks."""
+    return [i for i in range(settings.num_members) if read_record(folder, i) is None]
+
+
+def train_stack(
     settings: config.Ensemble,
     data: DataSet,
     folder: Path,
+    indices: list[int],
     *,
     seed: int,
-    validate: training.Validate | None = None,
-    report: Report = lambda *args: None,
-) -> list[dict[str, Any]]:
-    """Trains the members that `folder` lacks, and writes each as it finishes.
+    progress: training.Progress | None = None,
+) -> None:
+    """Trains members at once with the stacked engine and writes them to `folder`.
 
-    A member is `member_000.keras`, an ordinary Keras model, and `member_000.json`, written after it: seed, digest of
-    weights and config, history.
+    A member is `member_000.keras`, an ordinary Keras model in float32, and `member_000.json`, written after it: seed,
+    digest of weights and config, history.
 
     Args:
         settings: Of the ensemble.
         data: To train on.
         folder: Where members are kept.
+        indices: Which members.
         seed: Of the experiment; member i's own is `seed_of(seed, i)`.
-        validate: For the histories of sequential members.
-        report: Called with progress.
-
-    Returns:
-        The members' records, in order.
+        progress: Called after each epoch.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    missing = [i for i in range(settings.num_members) if read_record(folder, i) is None]
-    done = settings.num_members - len(missing)
-    if missing:
-        first = build_member(settings, data, seed_of(seed, missing[0]))
-        if engine(settings, first) == "stacked":
-            members = [first, *(build_member(settings, data, seed_of(seed, i)) for i in missing[1:])]
-            checkpoint = folder / f".stack_{config.digest(missing)}.npz"
-            histories = stacked.train(
-                members,
-                data,
-                settings,
-                seeds=[seed_of(seed, i) for i in missing],
-                checkpoint=checkpoint,
-                progress=lambda epoch, epochs, row: report(f"training {len(missing)} members", epoch, epochs, row),
-            )
-            for index, member, history in zip(missing, members, histories, strict=True):
-                _write_member(folder, index, member, seed_of(seed, index), history)
-            for leftover in folder.glob(".stack_*.npz"):
-                leftover.unlink()
-        else:
-            for position, index in enumerate(missing):
-                member_seed = seed_of(seed, index)
-                member = first if position == 0 else build_member(settings, data, member_seed)
-                checkpoint = folder / f".member_{index:03d}.npz"
-                history = sequential.train(
-                    member,
-                    data,
-                    settings,
-                    seed=member_seed,
-                    checkpoint=checkpoint,
-                    validate=validate,
-                    progress=_after(report, done + position, settings.num_members),
-                )
-                _write_member(folder, index, member, member_seed, history)
-                checkpoint.unlink(missing_ok=True)
-    return [read_record(folder, i) or {} for i in range(settings.num_members)]
+    seeds = [seed_of(seed, i) for i in indices]
+    members = [build_member(settings, data, own) for own in seeds]
+    histories = stacked.train(
+        members,
+        data,
+        settings,
+        seeds=seeds,
+        prototype=build_member(settings, data, seeds[0], mixed=True) if settings.mixed_precision else None,
+        checkpoint=folder / f".stack_{config.digest(indices)}.npz",
+        progress=progress,
+    )
+    for index, member, own, history in zip(indices, members, seeds, histories, strict=True):
+        _write_member(folder, index, member, own, history)
+    for leftover in folder.glob(".stack_*.npz"):
+        leftover.unlink()
 
 
-def _after(report: Report, done: int, num_members: int) -> training.Progress:
-    """Returns the progress of one member as progress of the ensemble, with `done` members before it."""
+def train_member(
+    settings: config.Ensemble,
+    data: DataSet,
+    folder: Path,
+    index: int,
+    *,
+    seed: int,
+    validate: training.Validate | None = None,
+    progress: training.Progress | None = None,
+) -> None:
+    """Trains one member with the sequential engine and writes it to `folder`, as `train_stack` does.
 
-    def progress(epoch: int, epochs: int, row: dict[str, float]) -> None:
-        report(f"training {num_members} members", done * epochs + epoch, num_members * epochs, row)
-
-    return progress
+    Args:
+        settings, data, folder, seed: See `train_stack`.
+        index: Which member.
+        validate: For its history.
+        progress: Called after each epoch.
+    """
+    own = seed_of(seed, index)
+    member = build_member(settings, data, own)
+    network = build_member(settings, data, own, mixed=True) if settings.mixed_precision else member
+    checkpoint = folder / f".member_{index:03d}.npz"
+    history = sequential.train(
+        network, data, settings, seed=own, checkpoint=checkpoint, validate=validate, progress=progress
+    )
+    if network is not member:
+        member.set_weights(network.get_weights())
+    _write_member(folder, index, member, own, history)
+    checkpoint.unlink(missing_ok=True)
 
 
 def _paths(folder: Path, index: int) -> tuple[Path, Path]:

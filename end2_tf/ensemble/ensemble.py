@@ -63,6 +63,25 @@ class Ensemble:
         """Returns one member as an ordinary Keras model."""
         return self.members[index]
 
+    def first(self, num_members: int) -> Ensemble:
+        """Returns an ensemble of the first members.
+
+        Raises:
+            ModelError: there aren't that many.
+        """
+        if num_members > self.num_members:
+            raise ModelError(
+                f"transfer.num_members is {num_members}, but there are {self.num_members} members. "
+                "Allowed: at most that many, or none for all."
+            )
+        part = self._first(num_members)
+        part._are_probabilities = self._are_probabilities[: len(part.members)]
+        part.closes_unseen = self.closes_unseen
+        return part
+
+    def _first(self, num_members: int) -> Ensemble:
+        return Ensemble(self.members[:num_members])
+
     def recognise_probabilities(self, inputs: np.ndarray) -> None:
         """Looks at members' outputs on a few raw inputs: rows that are positive and sum to 1 are probabilities.
 
@@ -154,6 +173,10 @@ class StackedEnsemble(Ensemble):
         member = keras.models.clone_model(self.model.member)
         member.set_weights([np.asarray(stack)[index] for stack in self.model.stacks])
         return member
+
+    def _first(self, num_members: int) -> StackedEnsemble:
+        stacks = [np.asarray(stack)[:num_members] for stack in self.model.stacks]
+        return StackedEnsemble(self.model.member, stacks)
 
     def logits(self, inputs: Any) -> tf.Tensor:
         return _as_logits(self.model(inputs, training=False), self._are_probabilities[0])

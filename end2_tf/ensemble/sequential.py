@@ -9,7 +9,7 @@ import numpy as np
 
 from end2_tf import config, training
 from end2_tf.data.dataset import DataSet
-from end2_tf.data.pipeline import Order, batches
+from end2_tf.data.pipeline import Order, batches, label_targets
 from end2_tf.data.views import Views
 from end2_tf.losses import CrossEntropy
 
@@ -42,14 +42,12 @@ def train(
     """
     order = Order(len(data.train), settings.batch_size, seed)
     views = Views(settings.augmentation, data.train.inputs, seed)
-    labels = np.asarray(data.train.labels)
+    targets = label_targets(np.asarray(data.train.labels), views, data.num_classes)
     num_steps = order.steps_per_epoch * settings.epochs
     return training.fit(
         member,
         CrossEntropy(),
-        lambda first: batches(
-            data.train, order, lambda epoch, view, ids: labels[ids], views=views, num_steps=num_steps, first_step=first
-        ),
+        lambda first: batches(views, order, targets, num_steps=num_steps, first_step=first),
         steps_per_epoch=order.steps_per_epoch,
         epochs=settings.epochs,
         settings=settings.optimizer,

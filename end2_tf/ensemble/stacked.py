@@ -27,6 +27,7 @@ def train(
     settings: config.Ensemble,
     *,
     seeds: list[int],
+    prototype: keras.Model | None = None,
     checkpoint: Path | None = None,
     progress: Progress | None = None,
 ) -> list[list[dict[str, float]]]:
@@ -37,6 +38,8 @@ def train(
         data: Its train split is used; validation only for the history.
         settings: Epochs, batch size, optimiser, augmentation (jitter of features only).
         seeds: One a member.
+        prototype: The network that computes, with the members' weights; for one that computes in bfloat16. Defaults to
+            the first member.
         checkpoint: Where to keep the state of an unfinished training.
         progress: Called with (epochs done, epochs, {"loss": mean over members}).
 
@@ -46,7 +49,8 @@ def train(
     Raises:
         TrainingError: a member's loss is no longer finite; names the member.
     """
-    prototype = members[0]
+    if prototype is None:
+        prototype = members[0]
     trainable = [_stack(members, "trainable_variables", i) for i in range(len(prototype.trainable_variables))]
     frozen = [
         tf.constant(np.stack([np.asarray(m.non_trainable_variables[i]) for m in members]))

@@ -25,7 +25,9 @@ _METHODS = {
     "end2_nll": Method(
         loss="dirichlet_nll", loss_options={"smoothing": 1e-4}, temperature=2.5, temperature_schedule="anneal"
     ),
-    "end2": Method(loss="mean_precision", loss_options={"precision": "mutual_information", "weight": 0.1}),
+    "end2": Method(
+        loss="mean_precision", loss_options={"precision": "mutual_information", "weight": 0.1, "penalty": "squared"}
+    ),
 }
 
 EXPERIMENTS = {

@@ -14,20 +14,20 @@ ON_LABELS = True  # needs no ensemble
 
 @keras.saving.register_keras_serializable("end2_tf")
 class CrossEntropy(keras.losses.Loss):
-    """Negative log-probability of the label.
+    """Negative log-probability of the label, or its mean over a distribution of labels.
 
     Args:
         **kwargs: `reduction`, `name`, `dtype` as in `keras.losses.Loss`.
 
     Call arguments:
-        y_true: Integer labels, (batch,).
+        y_true: Integer labels, (batch,); or probabilities of labels, (batch, classes), as mixup makes them.
         y_pred: Logits, (batch, classes).
 
     Returns:
         Nats, (batch,) before reduction.
 
     Raises:
-        ShapeError: ranks are not 1 and 2.
+        ShapeError: ranks are not 1 or 2 and 2.
 
     Example:
         >>> float(CrossEntropy()(np.array([1]), np.log([[0.25, 0.75]])))
@@ -41,9 +41,11 @@ class CrossEntropy(keras.losses.Loss):
 
     def call(self, y_true: Any, y_pred: Any) -> tf.Tensor:
         y_true, y_pred = tf.convert_to_tensor(y_true), tf.convert_to_tensor(y_pred)
-        if y_true.shape.rank not in (None, 1) or y_pred.shape.rank not in (None, 2):
+        if y_true.shape.rank not in (None, 1, 2) or y_pred.shape.rank not in (None, 2):
             raise ShapeError(
                 f"CrossEntropy got y_true of shape {tuple(y_true.shape)} and y_pred of shape {tuple(y_pred.shape)}. "
-                f"Allowed: labels (batch,) and logits (batch, classes). Give whole numbers, not one-hot rows."
+                "Allowed: labels (batch,) or their probabilities (batch, classes), and logits (batch, classes)."
             )
+        if y_true.shape.rank == 2:
+            return tf.nn.softmax_cross_entropy_with_logits(tf.cast(y_true, y_pred.dtype), y_pred)
         return tf.nn.sparse_softmax_cross_entropy_with_logits(tf.cast(y_true, tf.int32), y_pred)

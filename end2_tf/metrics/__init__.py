@@ -5,6 +5,7 @@ Scores are uncertainties: higher means less certain. The positive class is the w
 
 from __future__ import annotations
 
+from end2_tf.metrics.bootstrap import Difference, paired_auroc_difference, paired_mean_difference
 from end2_tf.metrics.calibration import (
     ReliabilityCurve,
     brier_score,
@@ -15,6 +16,7 @@ from end2_tf.metrics.calibration import (
 )
 from end2_tf.metrics.correlation import rank_correlation
 from end2_tf.metrics.detection import auroc, average_precision, false_positive_rate_at, out_of_distribution
+from end2_tf.metrics.divergence import mean_kl
 from end2_tf.metrics.in_domain import classification
 from end2_tf.metrics.rejection import RejectionCurve, prediction_rejection_ratio, rejection_curve
 
@@ -36,10 +38,13 @@ DEFINITIONS = {
     "ood_fpr95": "Fraction of in-domain inputs flagged by the highest threshold on uncertainty that catches 95 % of "
     "the out-of-distribution inputs, the positive class.",
     "rank_correlation": "Spearman's rank correlation between two models' uncertainties on the same inputs.",
+    "kl_to_ensemble": "Mean KL divergence of a model's predicted probabilities from the ensemble's, KL(ensemble ‖ "
+    "model), in nats: what is lost in likelihood if the ensemble is right.",
 }
 
 __all__ = [
     "DEFINITIONS",
+    "Difference",
     "RejectionCurve",
     "ReliabilityCurve",
     "auroc",
@@ -49,8 +54,11 @@ __all__ = [
     "error_rate",
     "expected_calibration_error",
     "false_positive_rate_at",
+    "mean_kl",
     "negative_log_likelihood",
     "out_of_distribution",
+    "paired_auroc_difference",
+    "paired_mean_difference",
     "prediction_rejection_ratio",
     "rank_correlation",
     "rejection_curve",

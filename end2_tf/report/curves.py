@@ -14,11 +14,11 @@ _POINTS = 600  # of a drawn curve; more can't be told apart at this size
 
 
 def has_labels(evaluation: Evaluation) -> bool:
-    return evaluation.has("labels.npz", "test") and bool(_models(evaluation))
+    return evaluation.has("labels.npz", evaluation.split) and bool(_models(evaluation))
 
 
 def reliability(evaluation: Evaluation) -> bytes:
-    """Draws accuracy against confidence by bin, one panel per model, above the number of test inputs in each bin."""
+    """Draws accuracy against confidence by bin, one panel per model, above the number of inputs in each bin."""
     models = _models(evaluation)
     num_bins = int(evaluation.results["num_bins"])
     columns = min((4, 3), key=lambda c: (-len(models) % c, -c)) if len(models) > 4 else len(models)
@@ -29,7 +29,7 @@ def reliability(evaluation: Evaluation) -> bytes:
     for position, model in enumerate(models):
         row, column = divmod(position, columns)
         upper, lower = grid[2 * row, column], grid[2 * row + 1, column]
-        curve = metrics.reliability_curve(evaluation.probs(model, "test"), evaluation.labels, num_bins)
+        curve = metrics.reliability_curve(evaluation.probs(model, evaluation.split), evaluation.labels, num_bins)
         _draw_bins(upper, lower, curve, evaluation.style(model).colour)
         gap = np.nansum(curve.num_examples * np.abs(curve.accuracy - curve.confidence)) / curve.num_examples.sum()
         upper.set_title(f"{evaluation.picture_label(model)}\nECE {100 * gap:.2f} %")
@@ -76,8 +76,8 @@ def rejections(evaluation: Evaluation) -> bytes:
     reference = "ensemble" if "ensemble" in models else models[0]
     start = {}
     for model in models:
-        wrong = evaluation.probs(model, "test").argmax(axis=1) != evaluation.labels
-        scores = evaluation.uncertainty(model, "test", "total")
+        wrong = evaluation.probs(model, evaluation.split).argmax(axis=1) != evaluation.labels
+        scores = evaluation.uncertainty(model, evaluation.split, "total")
         curve = metrics.rejection_curve(wrong, scores)
         ratio = metrics.prediction_rejection_ratio(wrong, scores)
         keep = _thinned(len(curve.error))
@@ -110,8 +110,10 @@ def rejections(evaluation: Evaluation) -> bytes:
 
 
 def _models(evaluation: Evaluation) -> list[str]:
-    """Returns the models with predictions on the test inputs; the true posterior is drawn on maps only."""
-    return [m for m in evaluation.pictured if m != "bayes" and evaluation.has_prediction(m, "test/probs")]
+    """Returns the models with in-domain predictions; the true posterior is drawn on maps only."""
+    return [
+        m for m in evaluation.pictured if m != "bayes" and evaluation.has_prediction(m, f"{evaluation.split}/probs")
+    ]
 
 
 def _thinned(count: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""How knowledge uncertainty is distributed on test inputs and on each OOD set."""
+"""How knowledge uncertainty is distributed on in-domain inputs and on each OOD set."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def draw(evaluation: Evaluation) -> bytes:
     rows = len(panels) // columns
     fig = style.figure(9.6 if columns > 1 else 5.0, 2.5 * rows + 0.5)
     grid = fig.subplots(rows, columns, squeeze=False, sharex=True, sharey="row")
-    inside = {m: evaluation.uncertainty(m, "test", "knowledge") for m in models}
+    inside = {m: evaluation.uncertainty(m, evaluation.split, "knowledge") for m in models}
     outside = {(m, d): evaluation.uncertainty(m, d, "knowledge") for m, d in panels if _has(evaluation, m, d)}
     edges = _edges([*inside.values(), *outside.values()])
     for ax, (model, name) in zip(grid.flat, panels, strict=True):
@@ -34,13 +34,14 @@ def draw(evaluation: Evaluation) -> bytes:
             ax.set_axis_off()
             continue
         other = outside[model, name]
-        for values, colour, label in ((inside[model], _INSIDE, "test inputs"), (other, _OUTSIDE, "OOD inputs")):
+        drawn = ((inside[model], _INSIDE, f"{evaluation.split} inputs"), (other, _OUTSIDE, "OOD inputs"))
+        for values, colour, label in drawn:
             share = 100 * np.histogram(np.clip(values, edges[0], edges[-1]), edges)[0] / len(values)
             ax.stairs(share, edges, fill=True, color=colour, alpha=0.45)
             ax.stairs(share, edges, color=colour, linewidth=1.4, label=label)
         is_outside = np.repeat([False, True], [len(inside[model]), len(other)])
         auroc = metrics.auroc(is_outside, np.concatenate([inside[model], other]))
-        ax.set_title(f"{evaluation.label(model)}: test against {name}\nAUROC {100 * auroc:.1f} %")
+        ax.set_title(f"{evaluation.label(model)}: {evaluation.split} against {name}\nAUROC {100 * auroc:.1f} %")
     for ax in grid[:, 0]:
         ax.set_ylabel("Share of inputs (%)")
     for ax in grid[-1]:
@@ -55,10 +56,10 @@ def _has(evaluation: Evaluation, model: str, dataset: str) -> bool:
 
 
 def _models(evaluation: Evaluation) -> list[str]:
-    """Returns ensemble and recommended student, where they have knowledge uncertainty on test and on an OOD set."""
+    """Returns ensemble and recommended student, where they have knowledge uncertainty in-domain and on an OOD set."""
     wanted = [m for m in ("ensemble", evaluation.recommended) if m in evaluation.pictured]
     names = evaluation.ood_names
-    return [m for m in wanted if _has(evaluation, m, "test") and any(_has(evaluation, m, d) for d in names)]
+    return [m for m in wanted if _has(evaluation, m, evaluation.split) and any(_has(evaluation, m, d) for d in names)]
 
 
 def _ood(evaluation: Evaluation) -> list[str]:

@@ -33,6 +33,7 @@ _DEFAULTS: dict[str, Any] = {
     "seconds": {},
     "class_names": [],
     "counts": {},
+    "split": "test",
     "num_bins": 15,
     "num_members": None,
     "rows": [],
@@ -80,10 +81,21 @@ class Evaluation:
         preferred = [m for m in style.PREFERRED_STUDENTS if m in self.students]
         return next(iter(preferred or self.students), None)
 
+    @property
+    def split(self) -> str:
+        """The in-domain examples that everything was measured on: `test`, or `validation`."""
+        return self.results["split"]
+
     @functools.cached_property
     def ood_names(self) -> list[str]:
         """OOD test sets, in the order of results.json."""
         return list(dict.fromkeys(row["dataset"] for row in self.rows if row["metric"].startswith("ood_")))
+
+    @functools.cached_property
+    def shifted_names(self) -> list[str]:
+        """Further sets with labels, in the order of results.json."""
+        found = dict.fromkeys(row["dataset"] for row in self.rows if row["metric"] == "error")
+        return [name for name in found if name != self.split]
 
     @property
     def num_members(self) -> int | None:
@@ -104,11 +116,11 @@ class Evaluation:
         """A model's name in pictures of predictions, where a single member is the first and no mean over members."""
         return "First member" if model == "single" else self.label(model)
 
-    def row(self, model: str, metric: str, dataset: str = "test") -> dict[str, Any] | None:
-        return self._index.get((model, metric, dataset))
+    def row(self, model: str, metric: str, dataset: str | None = None) -> dict[str, Any] | None:
+        return self._index.get((model, metric, dataset or self.split))
 
-    def value(self, model: str, metric: str, dataset: str = "test") -> float | None:
-        """A metric's value, or None where it wasn't measured or is undefined (NaN)."""
+    def value(self, model: str, metric: str, dataset: str | None = None) -> float | None:
+        """A metric's value, in-domain unless a set is named; None where it wasn't measured or is undefined (NaN)."""
         row = self.row(model, metric, dataset)
         value = None if row is None else row.get("value")
         return float(value) if value is not None and math.isfinite(value) else None
@@ -126,8 +138,8 @@ class Evaluation:
 
     @functools.cached_property
     def labels(self) -> np.ndarray:
-        """Class numbers of the test inputs, (n,)."""
-        return self.array("labels.npz", "test")
+        """Class numbers of the in-domain inputs, (n,)."""
+        return self.array("labels.npz", self.split)
 
     def probs(self, model: str, dataset: str) -> np.ndarray:
         """A model's probabilities, (n, classes)."""

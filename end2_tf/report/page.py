@@ -27,7 +27,10 @@ TEMPLATES = Path(__file__).resolve().parent / "templates"
 
 @dataclasses.dataclass(frozen=True)
 class Picture:
-    """One picture: its file's name, its section's title, a sentence on what it shows, how and whether to draw it."""
+    """One picture: its file's name, its section's title, a sentence on what it shows, how and whether to draw it.
+
+    `{split}` in the sentence stands for the in-domain split that was evaluated.
+    """
 
     name: str
     section: str
@@ -83,7 +86,7 @@ PICTURES = (
         "reliability",
         "Is confidence justified?",
         "A calibrated model is right as often as it is confident, so its dots lie on the diagonal; above it a model is "
-        "too modest, below it too sure, and the bars count the test inputs per bin (small dot: fewer than 30).",
+        "too modest, below it too sure, and the bars count the {split} inputs per bin (small dot: fewer than 30).",
         curves.reliability,
         curves.has_labels,
     ),
@@ -99,8 +102,8 @@ PICTURES = (
     Picture(
         "ood",
         "Does it know what it doesn't know?",
-        "Knowledge uncertainty on test inputs and on out-of-distribution inputs: the less the two overlap, the better "
-        "one can be told from the other (AUROC: 100 % is perfect, 50 % is chance).",
+        "Knowledge uncertainty on {split} inputs and on out-of-distribution inputs: the less the two overlap, the "
+        "better one can be told from the other (AUROC: 100 % is perfect, 50 % is chance).",
         histograms.draw,
         histograms.has_histograms,
     ),
@@ -186,13 +189,14 @@ def _render(evaluation: Evaluation, drawn: list[tuple[Picture, bytes]]) -> str:
         sections.setdefault(picture.section, []).append(
             {
                 "name": picture.name,
-                "caption": picture.caption,
+                "caption": picture.caption.format(split=evaluation.split),
                 "data": base64.b64encode(image).decode(),
                 "width": round(width * 100 / style.DPI),
                 "height": round(height * 100 / style.DPI),
             }
         )
     columns, lines = tables.results(evaluation)
+    shifted_columns, shifted_lines = tables.shifted(evaluation)
     gap_heads, gap_lines = tables.gaps(evaluation)
     return environment.get_template("report.html.j2").render(
         experiment=results["experiment"],
@@ -200,14 +204,18 @@ def _render(evaluation: Evaluation, drawn: list[tuple[Picture, bytes]]) -> str:
         headline=tables.headline(evaluation),
         notes=results["notes"],
         columns=columns,
-        groups=collections.Counter(column.group for column in columns if column.group),  # keeps their order
+        groups=_groups(columns),
         lines=lines,
+        shifted_columns=shifted_columns,
+        shifted_groups=_groups(shifted_columns),
+        shifted_lines=shifted_lines,
         gap_heads=gap_heads,
         gap_lines=gap_lines,
         sections=sections,
         rows=tables.every_row(evaluation),
         definitions=tables.definitions(evaluation),
         counts=results["counts"],
+        split=evaluation.split,
         class_names=results["class_names"],
         config=json.dumps(results["config"], indent=2, ensure_ascii=False),
         command=results["command"] or f"python main.py --experiment={results['experiment']}",
@@ -215,6 +223,11 @@ def _render(evaluation: Evaluation, drawn: list[tuple[Picture, bytes]]) -> str:
         seconds={stage: _duration(s) for stage, s in results["seconds"].items()},
         num_members=evaluation.num_members,
     )
+
+
+def _groups(columns: list[tables.Column]) -> dict[str, int]:
+    """Returns how many columns stand under each group's head, in their order."""
+    return collections.Counter(column.group for column in columns if column.group)
 
 
 def _date(created: str) -> str:

@@ -60,11 +60,15 @@ _DASHED = (0, (4, 1.6))
 MODELS = {
     "single": ModelStyle("Single member", "#8a8a8a"),
     "single_matched": ModelStyle("Single, matched", "#8a8a8a", (0, (1, 1.2))),
+    "single_mixup": ModelStyle("Single, students' inputs", "#8a8a8a", _DASHED),
     "ensemble": ModelStyle("Ensemble", "#000000"),
+    "teacher": ModelStyle("Teacher, some members", "#000000", (0, (1, 1.2))),
     "end": ModelStyle("EnD", "#7CC8F2", _DASHED),
     "end_aux": ModelStyle("EnD + AUX", "#0072B2"),
     "end2_nll": ModelStyle("EnD² (NLL)", "#E69F00", _DASHED),
     "end2_nll_aux": ModelStyle("EnD² (NLL) + AUX", "#B34700"),
+    "end2_proxy": ModelStyle("EnD² (proxy)", "#7F19E6", _DASHED),
+    "end2_proxy_aux": ModelStyle("EnD² (proxy) + AUX", "#240F8A"),
     "end2": ModelStyle("EnD²", "#C77CFF", _DASHED),
     "end2_aux": ModelStyle("EnD² + AUX", "#7A1F6B"),
     "bayes": ModelStyle("True posterior", "#009E73"),
@@ -73,7 +77,7 @@ MODELS = {
 # Methods that a user defines in a config get these, by position.
 _OTHER_COLOURS = ("#999933", "#CC3311", "#44AA99", "#332288")
 
-NO_STUDENTS = ("single", "single_matched", "ensemble", "bayes")
+NO_STUDENTS = ("single", "single_matched", "ensemble", "teacher", "bayes")
 PREFERRED_STUDENTS = ("end2_aux", "end2", "end2_nll_aux", "end2_nll")
 
 
@@ -131,7 +135,9 @@ METRICS = {
     "prr": MetricStyle("PRR", "100 = oracle", 1, 1, 1),
     "misclassification_auroc": MetricStyle("Misclassification AUROC", "%", 100, 1, 1),
     "misclassification_aupr": MetricStyle("Misclassification AUPR", "%", 100, 1, 0),  # grows with the error
+    "kl_to_ensemble": MetricStyle("KL to the ensemble", "nats", 1, 4, -1),
     "knowledge_rank_correlation": MetricStyle("Knowledge rank corr.", "-1 to 1", 1, 3, 1),
+    "knowledge_mean": MetricStyle("Knowledge mean", "nats", 1, 4, 0),
     "knowledge_mean_ratio": MetricStyle("Knowledge mean ratio", "1 = ensemble's", 1, 3, 0),
     "ood_auroc": MetricStyle("OOD AUROC", "%", 100, 1, 1),
     "ood_aupr": MetricStyle("OOD AUPR", "%", 100, 1, 1),

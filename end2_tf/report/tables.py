@@ -10,11 +10,13 @@ from end2_tf import metrics
 from end2_tf.report import style
 from end2_tf.report.inputs import Evaluation
 
-_TEST_COLUMNS = ("error", "nll", "ece", "prr")
+_IN_DOMAIN_COLUMNS = ("error", "nll", "ece", "prr")
+_SHIFTED_COLUMNS = ("error", "nll", "ece", "knowledge_mean")
 _OOD_COLUMNS = ("ood_auroc_total", "ood_auroc_knowledge")
 _SAME_AUROC = 0.02  # smaller differences count as none: 2 sd over seeds are up to 0.018 in the EnD² paper's table 4
 _LITTLE_AUROC = 0.6
 _OF_KNOWLEDGE = {
+    "knowledge_mean": "Mean knowledge uncertainty in nats; on shifted inputs it should be higher than in-domain.",
     "knowledge_rank_correlation": "Spearman's rank correlation of a student's knowledge uncertainty with the "
     "ensemble's, on the same inputs.",
     "knowledge_mean_ratio": "A student's mean knowledge uncertainty divided by the ensemble's, on the same inputs.",
@@ -29,7 +31,7 @@ class Column:
     dataset: str
     head: str
     unit: str
-    group: str = ""  # the OOD set, printed once above its columns
+    group: str = ""  # the OOD or shifted set, printed once above its columns
 
     @property
     def arrow(self) -> str:
@@ -57,8 +59,8 @@ class Line:
 
 def columns(evaluation: Evaluation) -> list[Column]:
     """Returns the columns that any model has a value for."""
-    wanted = [Column(m, "test", style.metric(m).label, style.metric(m).unit) for m in _TEST_COLUMNS]
-    wanted.append(Column("knowledge_rank_correlation", "test", "Rank corr.", "of knowledge"))
+    wanted = [Column(m, evaluation.split, style.metric(m).label, style.metric(m).unit) for m in _IN_DOMAIN_COLUMNS]
+    wanted.append(Column("knowledge_rank_correlation", evaluation.split, "Rank corr.", "of knowledge"))
     for name in evaluation.ood_names:
         wanted += [Column(m, name, m.rsplit("_", 1)[1], "AUROC, %", group=name) for m in _OOD_COLUMNS]
     return [c for c in wanted if any(evaluation.value(m, c.metric, c.dataset) is not None for m in evaluation.models)]
@@ -67,9 +69,26 @@ def columns(evaluation: Evaluation) -> list[Column]:
 def results(evaluation: Evaluation) -> tuple[list[Column], list[Line]]:
     """Returns the results table: columns, and one line per model."""
     heads = columns(evaluation)
+    return heads, _lines(evaluation, heads, evaluation.models)
+
+
+def shifted(evaluation: Evaluation) -> tuple[list[Column], list[Line]]:
+    """Returns the table of shifted sets beside the in-domain set; both empty where there are none."""
+    names = evaluation.shifted_names
+    datasets = [evaluation.split, *names] if names else []
+    heads = [
+        Column(m, name, style.metric(m).label, style.metric(m).unit, group=name)
+        for name in datasets
+        for m in _SHIFTED_COLUMNS
+    ]
+    models = [m for m in evaluation.models if any(evaluation.row(m, "error", name) for name in names)]
+    return heads, _lines(evaluation, heads, models)
+
+
+def _lines(evaluation: Evaluation, heads: list[Column], models: list[str]) -> list[Line]:
     best = [_best(evaluation, column) for column in heads]
     lines = []
-    for model in evaluation.models:
+    for model in models:
         cells = []
         for column, top in zip(heads, best, strict=True):
             row = evaluation.row(model, column.metric, column.dataset)
@@ -79,7 +98,7 @@ def results(evaluation: Evaluation) -> tuple[list[Column], list[Line]]:
         look = evaluation.style(model)
         note = _note(evaluation, model)
         lines.append(Line(evaluation.label(model), look.colour, note, cells))
-    return heads, lines
+    return lines
 
 
 def _best(evaluation: Evaluation, column: Column) -> str | None:
@@ -105,7 +124,8 @@ def _note(evaluation: Evaluation, model: str) -> str:
     fixed = {
         "single": "mean over members",
         "single_matched": "labels only, trained like a student",
-        "ensemble": "the teacher",
+        "ensemble": "the teacher" if "teacher" not in evaluation.models else "all members",
+        "teacher": "the members that students learn from",
         "bayes": "the best there can be",
     }
     method = evaluation.results["config"].get("methods", {}).get(model)
@@ -183,7 +203,8 @@ def headline(evaluation: Evaluation) -> list[str]:
     parts = []
     if student in wrong:
         parts.append(
-            f"{evaluation.label(student)} gets {wrong[student]} of the test inputs wrong with one forward pass"
+            f"{evaluation.label(student)} gets {wrong[student]} of the {evaluation.split} inputs wrong with one "
+            "forward pass"
         )
     if "ensemble" in wrong:
         passes = f" with {members} passes" if members and student in wrong else ""
@@ -191,7 +212,7 @@ def headline(evaluation: Evaluation) -> list[str]:
     if "single" in wrong:
         parts.append(f"a single member {wrong['single']}" if parts else f"a single member gets {wrong['single']} wrong")
     if not parts:
-        return ["No model's test error is among the results."]
+        return [f"No model's {evaluation.split} error is among the results."]
     text = "; ".join(parts[:2]) + "".join(f", and {part}" for part in parts[2:]) + "."
     first = text[0].upper() + text[1:]
     if student not in wrong:
@@ -205,11 +226,11 @@ def _knows(evaluation: Evaluation, student: str) -> list[str]:
     rank = evaluation.value(student, "knowledge_rank_correlation")
     if rank is not None:
         how = next(word for least, word in _RANK_WORDS if rank >= least)
-        parts.append(f"ranks test inputs {how} the ensemble's (rank correlation {rank:.2f})")
+        parts.append(f"ranks {evaluation.split} inputs {how} the ensemble's (rank correlation {rank:.2f})")
     own = _mean_auroc(evaluation, student)
     if own is not None:
         teacher = _mean_auroc(evaluation, "ensemble")
-        names = evaluation.ood_names
+        names = _unknown_sets(evaluation)
         sets = names[0] if len(names) == 1 else f"{len(names)} OOD sets, on average"
         against = "" if teacher is None else f" against {100 * teacher:.1f}\u00a0%"
         if max(own, teacher or 0.0) < _LITTLE_AUROC:
@@ -218,7 +239,8 @@ def _knows(evaluation: Evaluation, student: str) -> list[str]:
         else:
             how, chance = _compared(own, teacher), ""
         parts.append(
-            f"tells test inputs from OOD inputs ({sets}) {how} (AUROC {100 * own:.1f}\u00a0%{against}{chance})"
+            f"tells {evaluation.split} inputs from OOD inputs ({sets}) {how} "
+            f"(AUROC {100 * own:.1f}\u00a0%{against}{chance})"
         )
     return [f"Its knowledge uncertainty {' and '.join(parts)}."] if parts else []
 
@@ -236,6 +258,11 @@ def _compared(own: float, teacher: float | None) -> str:
 
 def _mean_auroc(evaluation: Evaluation, model: str) -> float | None:
     """Mean over the OOD sets, by knowledge uncertainty; None unless every set has a value."""
-    values = [evaluation.value(model, "ood_auroc_knowledge", name) for name in evaluation.ood_names]
+    values = [evaluation.value(model, "ood_auroc_knowledge", name) for name in _unknown_sets(evaluation)]
     known = [v for v in values if v is not None]
     return sum(known) / len(known) if known and len(known) == len(values) else None
+
+
+def _unknown_sets(evaluation: Evaluation) -> list[str]:
+    """Returns the OOD sets of other classes: those that are shifted sets too are no test of knowing the unknown."""
+    return [name for name in evaluation.ood_names if name not in evaluation.shifted_names]

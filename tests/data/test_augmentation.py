@@ -7,9 +7,9 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy import ndimage
 
 from end2_tf.config import Augmentation
-from end2_tf.data.augmentation import apply_images, draws, jitter_table
+from end2_tf.data.augmentation import apply_images, change_images, draws, jitter_table, mixtures
 
-ALL = Augmentation(flip=True, shift=4, rotation=15.0)
+ALL = Augmentation(flip=True, shift=4, rotation=15.0, scale=0.2, invert=0.5)
 
 
 @pytest.fixture
@@ -18,7 +18,10 @@ def images():
 
 
 def changed(images, *row):
-    return apply_images(images, np.tile(np.array(row, np.float32), (len(images), 1))).numpy()
+    table = np.tile(np.array([*row, 0, 0, 0][:7], np.float32), (len(images), 1))
+    result = apply_images(images, table).numpy()
+    assert_array_equal(change_images(images, table), result)  # by indexing where nothing is resampled
+    return result
 
 
 def shifted(images, down, right, reach=12):
@@ -66,7 +69,8 @@ def test_rotation_agrees_with_scipy(images, angle):
 
 
 def test_each_image_has_its_own_change(images):
-    rows = np.array([[0, 0, 0, 0], [1, 0, 0, 0], [0, 1, 0, 0]], np.float32)
+    rows = np.zeros((3, 7), np.float32)
+    rows[1, 0] = rows[2, 1] = 1
     result = apply_images(images, rows).numpy()
     assert_array_equal(result[0], images[0])
     assert_array_equal(result[1], np.flip(images[1], axis=1))
@@ -79,12 +83,12 @@ def test_graph_is_eager(images):
 
 
 def test_graph_knows_the_shape():
-    signature = tf.TensorSpec((None, 12, 10, 3), tf.uint8), tf.TensorSpec((None, 4), tf.float32)
+    signature = tf.TensorSpec((None, 12, 10, 3), tf.uint8), tf.TensorSpec((None, 7), tf.float32)
     assert tf.function(apply_images).get_concrete_function(*signature).output_shapes == (None, 12, 10, 3)
 
 
 def test_empty_batch(images):
-    assert apply_images(images[:0], np.zeros((0, 4), np.float32)).shape == (0, 12, 12, 3)
+    assert apply_images(images[:0], np.zeros((0, 7), np.float32)).shape == (0, 12, 12, 3)
 
 
 def test_a_view_is_a_function_of_seed_view_and_example():
@@ -113,7 +117,7 @@ def test_draws_are_uniform():
         assert_allclose(counts, 10000, rtol=0.05)
     reach = np.deg2rad(15)
     assert_allclose([table[:, 3].min(), table[:, 3].max()], [-reach, reach], rtol=1e-3)
-    assert abs(np.corrcoef(table.T) - np.eye(4)).max() < 0.02
+    assert abs(np.corrcoef(table.T) - np.eye(7)).max() < 0.02
 
 
 def test_jitter_is_standard_normal_and_numbered():
@@ -123,3 +127,36 @@ def test_jitter_is_standard_normal_and_numbered():
     assert_allclose(table.std(0), 1, atol=0.03)
     assert_array_equal(jitter_table(3, 1, 500, 4), table[:500])
     assert (jitter_table(3, 2, 500, 4) != table[:500]).all(1).all()
+
+
+@pytest.mark.parametrize(("taller", "wider"), [(0.4, 0.0), (0.0, -0.3), (0.2, 0.2)])
+def test_enlargement_agrees_with_scipy(images, taller, wider):
+    back = np.diag([np.exp(-taller), np.exp(-wider)])  # (row, column) of the output → of the input
+    centre = np.array([5.5, 5.5])
+    for image, result in zip(images, changed(images, 0, 0, 0, 0, taller, wider, 0), strict=True):
+        plane = image[..., 0].astype(float)
+        expected = ndimage.affine_transform(plane, back, centre - back @ centre, order=1, mode="reflect")
+        assert_allclose(result[..., 0], expected, atol=0.51)
+
+
+def test_inversion_comes_last(images):
+    assert_array_equal(changed(images, 1, 2, 0, 0, 0, 0, 1), 255 - changed(images, 1, 2, 0, 0))
+
+
+def test_many_images_change_as_few_do():
+    many = np.random.default_rng(1).integers(0, 256, (5000, 6, 6, 1), np.uint8)
+    for augmentation in (Augmentation(flip=True, shift=2, invert=0.3), ALL):
+        table = draws(augmentation, 3, 1, 5000)
+        assert_array_equal(change_images(many, table)[4990:], apply_images(many[4990:], table[4990:]))
+
+
+def test_mixtures_have_their_share_and_spread():
+    partners, weights = mixtures(0.5, 0, 3, 40000, 17)
+    mixed = weights < 1
+    assert mixed.mean() == pytest.approx(0.5, abs=0.01)
+    assert weights[mixed].mean() == pytest.approx(0.5, abs=0.01)
+    assert weights[mixed].std() == pytest.approx(12**-0.5, abs=0.01)
+    assert set(partners) == set(range(17))
+    again = mixtures(0.5, 0, 3, 100, 17)
+    assert_array_equal(again[0], partners[:100])
+    assert (mixtures(0.0, 0, 3, 100, 17)[1] == 1).all()

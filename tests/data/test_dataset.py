@@ -219,6 +219,66 @@ def test_auxiliary_set_as_ood_set(tmp_path):
         load(fashion(auxiliary=only_train, ood={"t": only_train}))
 
 
+# Shifted sets
+
+
+def noisy(noise=0.6, num=30):
+    return Source(name="spirals", options=SMALL | {"noise": noise, "num_test_per_class": num})
+
+
+def test_shifted_set_keeps_its_labels():
+    config = Data(options=SMALL, shifted={"noisy": noisy()})
+    data = load(config)
+    assert_array_equal(data.shifted["noisy"].labels, np.repeat([0, 1, 2], 30))
+    assert data.shifted["noisy"].labels.dtype == np.int64
+    assert data.ood == {}
+    assert "noisy 90" in data.summary()
+
+
+def test_shifted_copy_is_limited_to_the_same_examples():
+    data = load(Data(options=SMALL, shifted={"noisy": noisy()}, max_test=20), seed=3)
+    assert_array_equal(data.shifted["noisy"].labels, data.test.labels)
+    pairs = zip(data.shifted["noisy"].inputs, data.test.inputs, strict=True)
+    assert np.median([np.linalg.norm(a - b) for a, b in pairs]) < 40  # noise moves a point, but not to another's place
+
+
+def test_one_set_both_shifted_and_ood():
+    data = load(Data(options=SMALL, shifted={"noisy": noisy()}, ood={"noisy": noisy()}, max_test=20))
+    assert_array_equal(data.ood["noisy"].inputs, data.shifted["noisy"].inputs)
+    assert data.ood["noisy"].labels is None
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"x_train": np.zeros((4, 2))}, r"data\.shifted\.s 'own_data' has no test split \(there: train\)"),
+        ({"x_test": np.zeros((4, 2))}, r"data\.shifted\.s 'own_data' test has no labels, which a shifted set needs"),
+        (
+            {"x_test": np.zeros((4, 2)), "y_test": [0, 1, 2, 3]},
+            r"data\.shifted\.s 'own_data' test labels\[3\] is 3\. Allowed: 0 to 2",
+        ),
+        (
+            {"x_test": np.zeros((4, 2)), "y_test": [0, 1, 2, 0], "class_names": ["a", "b", "c"]},
+            r"has the classes a, b, c \(3\); the in-domain data have arm 1, arm 2, arm 3 \(3\)\. .* under data\.ood",
+        ),
+        (
+            {"x_test": np.zeros((4, 3)), "y_test": [0, 1, 2, 0]},
+            r"data\.shifted\.s 'own_data' test inputs have shape \(3,\) each, the in-domain data \(2,\)",
+        ),
+    ],
+)
+def test_unusable_shifted_sets(tmp_path, arrays, message):
+    path = npz(tmp_path / "s.npz", **{name: np.asarray(value) for name, value in arrays.items()})
+    with pytest.raises(DataError, match=message) as error:
+        load(Data(options=SMALL, shifted={"s": own(path)}))
+    assert "\n" not in str(error.value)
+
+
+def test_in_domain_set_is_no_shifted_set():
+    with pytest.raises(ConfigError, match=r"data\.shifted\.same 'spirals' is the in-domain set itself"):
+        load(Data(options=SMALL, shifted={"same": Source(name="spirals", options=SMALL)}))
+
+
 # In-domain faults
 
 
@@ -294,6 +354,7 @@ def test_fingerprint_covers_every_setting(tmp_path):
         dataclasses.replace(base, auxiliary=None),
         dataclasses.replace(base, auxiliary=Source(name="ring", options={"radius": 800.0})),
         dataclasses.replace(base, ood={"far": Source(name="ring", options={"radius": 800.0})}),
+        dataclasses.replace(base, shifted={"far": Source(name="ring", options={"radius": 800.0})}),
         dataclasses.replace(base, validation_fraction=0.2),
         dataclasses.replace(base, max_train=10),
         dataclasses.replace(base, max_test=10),

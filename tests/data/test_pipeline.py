@@ -3,7 +3,7 @@ import pytest
 
 from end2_tf.config import Augmentation
 from end2_tf.data.examples import Examples
-from end2_tf.data.pipeline import Order, batches
+from end2_tf.data.pipeline import Order, batches, label_targets
 from end2_tf.data.views import CLEAN, Views
 from end2_tf.errors import ConfigError
 
@@ -43,16 +43,15 @@ def _collect(pipeline):
 
 
 def test_resuming_at_a_step_gives_the_same_batches():
-    augmentation = Augmentation(flip=True, shift=2, rotation=10)
+    augmentation = Augmentation(flip=True, shift=2, rotation=10, mixup=0.5)
     examples, auxiliary = Examples(_images(), None), Examples(_images(6), None)
     order = Order(10, 4, seed=1, num_auxiliary=6, auxiliary_share=0.5)
 
     def run(first):
         views = Views(augmentation, examples.inputs, 5)
+        extra = Views(Augmentation(invert=0.5, mixup=0.5), auxiliary.inputs, 5, partners=examples.inputs)
         look_up = lambda epoch, view, ids: ids.astype(np.float32)
-        return _collect(
-            batches(examples, order, look_up, views=views, num_steps=9, first_step=first, auxiliary=auxiliary)
-        )
+        return _collect(batches(views, order, look_up, num_steps=9, first_step=first, auxiliary=extra))
 
     whole, rest = run(0), run(4)
     assert len(whole) == 9
@@ -69,27 +68,62 @@ def test_targets_get_the_view_that_the_inputs_show():
 
     def look_up(epoch, view, ids):
         seen.append((epoch, view))
-        return examples.inputs[ids] + views.of(view, ids)
+        return Views(views.augmentation, examples.inputs, 7).array(view)[ids]
 
-    for x, y in batches(examples, Order(6, 3, 0), look_up, views=views, num_steps=8, num_views=3):
+    for x, y in batches(views, Order(6, 3, 0), look_up, num_steps=8, num_views=3):
         np.testing.assert_allclose(x, y, rtol=1e-6)
     assert set(seen) >= {(0, 0), (1, 1), (2, 2), (3, 0)}
 
 
-def test_auxiliary_inputs_are_not_augmented():
-    examples, auxiliary = Examples(_images(), None), Examples(_images(3) + 100, None)
-    views = Views(Augmentation(shift=3), examples.inputs, 0)
+def test_auxiliary_inputs_have_an_augmentation_of_their_own():
+    images, auxiliary = _images(), _images(3) + 100
     order = Order(10, 10, 0, num_auxiliary=3, auxiliary_share=0.25)
-    pipeline = batches(examples, order, lambda e, v, ids: ids, views=views, num_steps=1, auxiliary=auxiliary)
+    views = Views(Augmentation(shift=3), images, 0)
+    pipeline = batches(views, order, lambda e, v, ids: ids, num_steps=1, auxiliary=Views(Augmentation(), auxiliary, 0))
     x, ids = _collect(pipeline)[0]
-    np.testing.assert_array_equal(x[ids >= 10], auxiliary.inputs[ids[ids >= 10] - 10])
-    assert not np.array_equal(x[ids < 10], examples.inputs[ids[ids < 10]])
+    np.testing.assert_array_equal(x[ids >= 10], auxiliary[ids[ids >= 10] - 10])
+    assert not np.array_equal(x[ids < 10], images[ids[ids < 10]])
+    other = Views(Augmentation(invert=1.0), auxiliary, 0)
+    x, ids = _collect(batches(views, order, lambda e, v, ids: ids, num_steps=1, auxiliary=other))[0]
+    np.testing.assert_array_equal(x[ids >= 10], 255 - auxiliary[ids[ids >= 10] - 10])
 
 
 def test_clean_view_changes_nothing():
-    views = Views(Augmentation(flip=True, shift=2), _images(), 0)
-    changes = views.of(CLEAN, np.arange(10))
-    np.testing.assert_array_equal(views.apply(_images(), changes).numpy(), _images())
+    views = Views(Augmentation(flip=True, shift=2, mixup=1.0), _images(), 0)
+    np.testing.assert_array_equal(views.array(CLEAN), _images())
+
+
+def test_a_mixture_is_of_two_inputs_in_their_views():
+    images = _images()
+    plain = Views(Augmentation(shift=2), images, 4).array(3).astype(float)
+    views = Views(Augmentation(shift=2, mixup=0.7), images, 4)
+    partners, weights = views.mixture(3)
+    weights = weights[:, None, None, None]
+    np.testing.assert_allclose(views.array(3), weights * plain + (1 - weights) * plain[partners], atol=0.501)
+    assert 0 < (weights < 1).sum() < 10
+    outside = Views(Augmentation(mixup=1.0), _images(4), 4, partners=images)
+    partners, weights = outside.mixture(0)
+    weights = weights[:, None, None, None]
+    np.testing.assert_allclose(outside.array(0), weights * _images(4) + (1 - weights) * images[partners], atol=0.501)
+
+
+def test_labels_are_mixed_as_inputs_are():
+    images, labels = _images(), np.arange(10) % 3
+    views = Views(Augmentation(mixup=0.7), images, 4)
+    partners, weights = views.mixture(2)
+    rows = label_targets(labels, views, 3)(2, 2, np.arange(10))
+    np.testing.assert_allclose(rows.sum(1), 1, rtol=1e-6)
+    np.testing.assert_allclose(rows[np.arange(10), labels], np.where(labels == labels[partners], 1, weights), rtol=1e-6)
+    np.testing.assert_array_equal(
+        label_targets(labels, Views(Augmentation(), images, 0), 3)(0, 0, np.arange(4)), labels[:4]
+    )
+
+
+def test_views_on_disk_are_read(tmp_path):
+    views = Views(Augmentation(flip=True), _images(), 0, folder=tmp_path)
+    np.save(views.path(5), _images() * 0)
+    assert not views.array(5).any()
+    assert views.array(6).any()
 
 
 def test_augmentation_must_fit_the_inputs():

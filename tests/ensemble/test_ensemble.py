@@ -132,3 +132,22 @@ def test_fresh_copy_returns_logits_and_new_weights(closing):
 def test_architecture_ignores_counted_names():
     assert architecture(_mlp(0)) == architecture(_mlp(1))
     assert architecture(_mlp(0)) != architecture(_mlp(0, classes=4))
+
+
+@pytest.mark.parametrize("make", [_mlp, _cnn])
+@pytest.mark.parametrize("kind", [Ensemble, StackedEnsemble.from_members])
+def test_the_first_members_are_an_ensemble(make, kind):
+    members = [make(s) for s in range(3)]
+    inputs = np.random.default_rng(1).normal(size=(5, *members[0].input_shape[1:])).astype(np.float32)
+    first = kind(members).first(2)
+    assert first.num_members == 2
+    np.testing.assert_allclose(first.predict_logits(inputs), _expected(members[:2], inputs), atol=1e-5)
+    np.testing.assert_allclose(first.logits(inputs), _expected(members[:2], inputs), atol=1e-5)
+
+
+def test_the_first_members_keep_what_was_noticed_of_them():
+    members = [_mlp(s, closing="softmax") for s in range(3)]
+    first = Ensemble(members).first(2)
+    np.testing.assert_allclose(np.exp(first.predict_logits(X)), _expected(members[:2], X), atol=1e-6)
+    with pytest.raises(ModelError, match=r"transfer\.num_members is 4, but there are 3 members\. Allowed: at most"):
+        Ensemble(members).first(4)

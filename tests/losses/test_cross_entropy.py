@@ -40,8 +40,18 @@ def test_config_round_trip():
     assert copy.get_config() == loss.get_config() == {"name": "mine", "reduction": "sum"}
 
 
+def test_distributions_of_labels_give_the_mean_over_labels():
+    rows = np.eye(5, dtype=np.float32)
+    one_hot = CrossEntropy(reduction=None)(rows[LABELS], LOGITS)
+    np.testing.assert_allclose(one_hot, CrossEntropy(reduction=None)(LABELS, LOGITS), rtol=1e-6)
+    other = (LABELS + 1) % 5
+    mixed = CrossEntropy(reduction=None)(0.3 * rows[LABELS] + 0.7 * rows[other], LOGITS)
+    expected = 0.3 * CrossEntropy(reduction=None)(LABELS, LOGITS) + 0.7 * CrossEntropy(reduction=None)(other, LOGITS)
+    np.testing.assert_allclose(mixed, expected, rtol=1e-5)
+
+
 def test_shape_errors():
-    with pytest.raises(ShapeError, match=r"CrossEntropy got y_true of shape \(8, 5\) .* not one-hot rows"):
-        CrossEntropy()(np.eye(5)[LABELS], LOGITS)
-    with pytest.raises(ShapeError, match=r"y_pred of shape \(5,\). Allowed: labels \(batch,\) and logits"):
+    with pytest.raises(ShapeError, match=r"y_true of shape \(8, 5, 1\) .* probabilities \(batch, classes\)"):
+        CrossEntropy()(np.eye(5)[LABELS][..., None], LOGITS)
+    with pytest.raises(ShapeError, match=r"y_pred of shape \(5,\). Allowed: labels \(batch,\) or"):
         CrossEntropy()(LABELS, LOGITS[0])

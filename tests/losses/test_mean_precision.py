@@ -28,7 +28,7 @@ def value_and_gradient(loss, targets, logits):
 @pytest.mark.parametrize("weight", [0.0, 0.05, 3.0])
 @pytest.mark.parametrize("temperature", [1.0, 2.5])
 def test_closed_value_and_gradient(weight, temperature):
-    loss = MeanPrecision("stirling", weight, temperature=temperature, reduction="sum")
+    loss = MeanPrecision("stirling", weight, "squared", temperature=temperature, reduction="sum")
     value, gradient = value_and_gradient(loss, MEMBERS, LOGITS)
     log_probs = log_softmax(MEMBERS / temperature, axis=-1)
     mean = np.exp(log_probs).mean(1)
@@ -42,10 +42,11 @@ def test_closed_value_and_gradient(weight, temperature):
 
 
 @pytest.mark.parametrize("offset", [0.0, 0.1])
-def test_one_optimum_with_the_ensembles_mean_and_knowledge_uncertainty(offset):
+@pytest.mark.parametrize("penalty", ["squared", "itakura_saito"])
+def test_one_optimum_with_the_ensembles_mean_and_knowledge_uncertainty(offset, penalty):
     """At any weight; the least value is the entropy of the mean. The likelihood's optimum is elsewhere."""
     for weight in (0.01, 10.0):
-        loss = MeanPrecision(weight=weight, offset=offset, reduction=None)
+        loss = MeanPrecision(weight=weight, penalty=penalty, offset=offset, reduction=None)
         log_precision = loss.reduce_members(MEMBERS, 1.0).numpy()[:, -1:]
         target = np.exp(log_precision) * MEAN
         reachable = (target > offset).all(axis=1)
@@ -69,7 +70,7 @@ def test_a_constant_on_all_logits_moves_the_precision_alone():
 
 
 def test_offset_is_part_of_mean_and_precision():
-    loss = MeanPrecision("exact", 0.3, offset=1.0, targets="statistics", reduction=None)
+    loss = MeanPrecision("exact", 0.3, "squared", offset=1.0, targets="statistics", reduction=None)
     alphas = np.exp(LOGITS) + 1
     statistics = np.concatenate([MEAN, np.full((7, 1), 2.0)], axis=1)
     cross_entropy = -(MEAN * np.log(alphas / alphas.sum(-1, keepdims=True))).sum(-1)
@@ -78,10 +79,50 @@ def test_offset_is_part_of_mean_and_precision():
 
 
 def test_no_bound_on_logits():
-    loss = MeanPrecision(reduction=None)
+    loss = MeanPrecision(penalty="squared", weight=0.05, reduction=None)
+    distance = 1e4 + np.log(4) - loss.reduce_members(MEMBERS[:1], 1.0)[:, -1]
     value, gradient = value_and_gradient(loss, MEMBERS[:1], np.full((1, 4), 1e4))
-    assert_allclose(value, np.log(4) + 0.05 * (1e4 + np.log(4) - loss.reduce_members(MEMBERS[:1], 1.0)[:, -1]) ** 2)
+    assert_allclose(value, np.log(4) + 0.05 * distance**2)
     assert (gradient > 0).all()  # comes back down
+    loss = MeanPrecision(weight=0.05, reduction=None)
+    value, gradient = value_and_gradient(loss, MEMBERS[:1], np.full((1, 4), 1e4))
+    assert_allclose(value, np.log(4) + 0.05 * (np.exp(2) * (distance - 1) - distance - 1))
+    assert gradient.sum() > 0
+
+
+def _least(penalty, log_precisions):
+    """Returns the alpha0 at which the mean penalty over several targets is least."""
+    mean = np.full(4, 0.25)
+    statistics = np.stack([[*mean, b] for b in log_precisions])
+    loss = MeanPrecision(weight=1.0, penalty=penalty, targets="statistics", reduction=None)
+    values = [
+        float(tf.reduce_mean(loss(statistics, np.full((len(statistics), 4), z)))) for z in np.linspace(-1, 2, 1501)
+    ]
+    return 4 * np.exp(np.linspace(-1, 2, 1501)[int(np.argmin(values))])
+
+
+def test_what_a_student_learns_of_inputs_it_cannot_tell_apart():
+    precisions = np.array([2.0, 6.0, 9.0])
+    assert _least("squared", np.log(precisions)) == pytest.approx(np.exp(np.log(precisions).mean()), rel=2e-3)
+    assert _least("itakura_saito", np.log(precisions)) == pytest.approx(1 / (1 / precisions).mean(), rel=2e-3)
+
+
+def test_itakura_saito_is_the_likelihoods_own_for_members_that_nearly_agree():
+    """The likelihood's slope in ln alpha0 at a fixed mean, against (K-1)/2 times the penalty's from Stirling."""
+    members = np.log([[[0.2, 0.3, 0.5]]]) + RNG.normal(size=(1, 2000, 3)) * 0.01
+    mean = softmax(members, axis=-1).mean(1)
+    likelihood = DirichletNLL(0.0, reduction="sum")
+    penalty = MeanPrecision("stirling", 1.0, cap=1e9, reduction="sum")
+    stirling = penalty.reduce_members(members, 1.0).numpy()[0, -1]
+    for distance in (-1.0, 0.5, 1.5):
+        logits = np.log(mean) + stirling + distance
+        slope = value_and_gradient(likelihood, members, logits)[1].sum()
+        assert slope == pytest.approx(value_and_gradient(penalty, members, logits)[1].sum(), rel=1e-2)
+
+
+def test_unknown_penalty():
+    with pytest.raises(ConfigError, match="Did you mean 'squared'"):
+        MeanPrecision(penalty="square")
 
 
 def test_wrong_weight():

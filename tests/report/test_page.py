@@ -136,6 +136,19 @@ def test_page_embeds_the_pictures_with_a_description(built: Path):
     assert all(len(d) > 40 for d in descriptions)
 
 
+def test_shifted_sets_have_a_table_of_their_own(small: Path, tmp_path: Path):
+    plain = _Page(report.build(small, tmp_path / "plain").read_text(encoding="utf-8"))
+    rows = [row for row in _results(small)["rows"] if row["dataset"] == "test" and row["metric"] in ("error", "nll")]
+    _change(small, rows=_results(small)["rows"] + [row | {"dataset": "fog", "value": 0.75} for row in rows])
+    text = report.build(small, tmp_path / "shifted").read_text(encoding="utf-8")
+    parsed = _Page(text)
+    assert len(parsed.tables) == len(plain.tables) + 1
+    assert [cell[0] for cell in parsed.tables[1][0]] == ["Model", "test", "fog"]
+    assert parsed.tables[1][-1][5][0] == "75.00"
+    assert "OOD fog" not in text
+    assert "OOD ring" in text
+
+
 def test_results_table_equals_rows(images_folder: Path, built_images: Path):
     rows = {(r["model"], r["metric"], r["dataset"]): r["value"] for r in _results(images_folder)["rows"]}
     groups, heads, *lines = _Page(built_images.read_text(encoding="utf-8")).tables[0]

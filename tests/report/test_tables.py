@@ -135,3 +135,45 @@ def test_every_metric_has_a_definition(tmp_path: Path):
     sentences = {label: sentence for label, sentence, _ in found}
     assert sentences["Error"] == "Ours."
     assert "Number of bins here: 20." in sentences["ECE"]
+
+
+def test_headline_leaves_out_ood_sets_that_are_shifted_sets(tmp_path: Path):
+    values = _knowing(0.9, 0.95, 0.94) | {
+        ("end2_aux", "ood_auroc_knowledge", "jpeg"): 0.5,
+        ("ensemble", "ood_auroc_knowledge", "jpeg"): 0.5,
+        ("end2_aux", "error", "jpeg"): 0.05,
+    }
+    second = tables.headline(_evaluation(tmp_path, values))[1].replace("\xa0", " ")
+    assert "95.0 % against 94.0 %" in second
+    assert "(ring)" in second
+
+
+def test_shifted_sets_stand_beside_the_test_set(tmp_path: Path):
+    assert tables.shifted(_evaluation(tmp_path, ERRORS)) == ([], [])
+    values = ERRORS | {
+        ("end2_aux", "error", "fog"): 0.2,
+        ("ensemble", "error", "fog"): 0.15,
+        ("ensemble", "knowledge_mean", "fog"): 0.03,
+        ("ensemble", "ood_auroc_total", "fog"): 0.9,
+    }
+    evaluation = _evaluation(tmp_path, values)
+    heads, lines = tables.shifted(evaluation)
+    assert list(dict.fromkeys(head.group for head in heads)) == ["test", "fog"]
+    assert [head.metric for head in heads[4:]] == ["error", "nll", "ece", "knowledge_mean"]
+    assert [line.label for line in lines] == ["Ensemble of 10", "EnD² + AUX"]  # a single member has no row there
+    assert [cell.text for cell in lines[0].cells] == ["3.92", "–", "–", "–", "15.00", "–", "–", "0.0300"]
+    assert "Knowledge mean" in [label for label, _, _ in tables.definitions(evaluation)]
+
+
+def test_what_was_measured_on_validation_says_so(tmp_path: Path):
+    values = {
+        (m, metric, "validation" if d == "test" else d): v for (m, metric, d), v in _knowing(0.9, 0.9, 0.9).items()
+    }
+    evaluation = _evaluation(tmp_path, values, split="validation")
+    text = " ".join(tables.headline(evaluation)).replace("\xa0", " ")
+    assert "gets 4.93 % of the validation inputs wrong" in text
+    assert "ranks validation inputs much like" in text
+    assert "tells validation inputs from OOD inputs (ring)" in text
+    assert "test" not in text
+    assert [c.dataset for c in tables.columns(evaluation)] == ["validation", "validation", "ring"]
+    assert evaluation.shifted_names == []

@@ -2,13 +2,15 @@
 
 A source is a module with two functions:
 
-    load(*, name, path, data_dir, download, seed, **options) -> Splits
-    fingerprint(*, name, path, data_dir, **options) -> str
+    load(*, field, name, path, data_dir, download, seed, validation_fraction, **options) -> Splits
+    fingerprint(*, field, name, path, data_dir, **options) -> str
 
 Each may leave out arguments that it has no use for; a source without `path` refuses a path. The options are `load`'s
 other arguments: their defaults and annotations (`Annotated[float, Field(gt=0)]` and the like) are what is allowed.
 `fingerprint` returns a SHA-256 in hex that changes when the data do. It must be cheap and load no arrays. A source that
-can fetch its data has a third function, `download(*, name, data_dir)`, which does nothing if they are there.
+can fetch its data has a third function, `download(*, field, name, path, data_dir, **options)`, which does nothing if
+they are there. `field` is where the config names the source; one that reads another needs it for messages.
+`validation_fraction` is the share of an in-domain train split without its own validation split that is held out.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ from end2_tf.errors import ConfigError, unknown
 if TYPE_CHECKING:
     from end2_tf.data.examples import Splits
 
-_CONTEXT = ("name", "path", "data_dir", "download", "seed")
+_CONTEXT = ("field", "name", "path", "data_dir", "download", "seed", "validation_fraction")
 _FALLBACK = "tfds"
 
 
@@ -52,20 +54,23 @@ class Reader:
     def __str__(self) -> str:
         return f"{self.field} {self.name!r}"
 
-    def load(self, *, data_dir: str | None, download: bool, seed: int) -> Splits:
+    def load(self, *, data_dir: str | None, download: bool, seed: int, validation_fraction: float = 0.0) -> Splits:
         """Returns the source's splits; raises DataError if they can't be had."""
-        context = {"name": self.name, "path": self.path, "data_dir": data_dir, "download": download, "seed": seed}
+        context = self._context(data_dir) | {"download": download, "seed": seed}
+        context["validation_fraction"] = validation_fraction
         return self.module.load(**_accepted(self.module.load, context | self.options))
 
     def download(self, *, data_dir: str | None) -> None:
         """Fetches the data where the source can and they aren't there yet."""
         if hasattr(self.module, "download"):
-            self.module.download(name=self.name, data_dir=data_dir)
+            self.module.download(**_accepted(self.module.download, self._context(data_dir) | self.options))
 
     def fingerprint(self, *, data_dir: str | None) -> str:
         """Returns the source's own digest; raises DataError if the data aren't there."""
-        context = {"name": self.name, "path": self.path, "data_dir": data_dir}
-        return self.module.fingerprint(**_accepted(self.module.fingerprint, context | self.options))
+        return self.module.fingerprint(**_accepted(self.module.fingerprint, self._context(data_dir) | self.options))
+
+    def _context(self, data_dir: str | None) -> dict[str, Any]:
+        return {"field": self.field, "name": self.name, "path": self.path, "data_dir": data_dir}
 
 
 def find(name: str, *, field: str, options: dict[str, Any], path: str | None = None) -> Reader:

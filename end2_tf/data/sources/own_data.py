@@ -89,7 +89,7 @@ def _from_npz(path: Path, pixel_scale: float | None) -> Splits:
     for split, (x, y) in _ARRAYS.items():
         if x in arrays:
             labels = _labels(arrays[y], f"{path}: {y}") if y in arrays else None
-            splits[split] = Examples(_inputs(arrays.pop(x), pixel_scale, f"{path}: {x}"), labels)
+            splits[split] = Examples(as_inputs(arrays.pop(x), pixel_scale, f"{path}: {x}"), labels)
         elif y in arrays:
             raise DataError(f"{path} has {y} but no {x}. Add {x}, or leave {y} out.")
     if "train" not in splits and "test" not in splits:
@@ -103,8 +103,12 @@ def _from_npz(path: Path, pixel_scale: float | None) -> Splits:
     return Splits(splits.get("train"), splits.get("validation"), splits.get("test"), names)
 
 
-def _inputs(values: np.ndarray, pixel_scale: float | None, name: str) -> np.ndarray:
-    """Returns uint8 images (n, h, w, c) or float32 features (n, d)."""
+def as_inputs(values: np.ndarray, pixel_scale: float | None, name: str) -> np.ndarray:
+    """Returns an array as uint8 images (n, h, w, c) or float32 features (n, d).
+
+    Raises:
+        DataError: it is neither; the message calls it `name`.
+    """
     if not (np.issubdtype(values.dtype, np.integer) or np.issubdtype(values.dtype, np.floating)):
         raise DataError(f"{name} is of type {values.dtype}. Allowed: whole numbers or floats.")
     if values.ndim == 2:

@@ -1,0 +1,144 @@
+"""Differences between two models on the same test examples, and whether they are more than noise."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator
+from typing import Literal, NamedTuple
+
+from end2_tf import metrics
+from end2_tf.compare.runs import Run
+from end2_tf.progress import Report
+
+Outcome = Literal["wins", "ties", "loses", "unknown"]
+BEST = "best"  # of each model the one score that a user would choose
+
+
+class Pair(NamedTuple):
+    """Two models; differences are a minus b."""
+
+    a: str
+    b: str
+
+
+# Distribution against mean, without and with auxiliary data: the question itself.
+QUESTION = (Pair("end2", "end"), Pair("end2_aux", "end_aux"))
+TO_ENSEMBLE = Pair("end2_aux", "ensemble")
+TO_LABELS = Pair("end2_aux", "single_matched")
+PAPER = Pair("end2_nll_aux", "end_aux")  # the paper's own loss in EnD²'s place
+PAIRS = (
+    *QUESTION,
+    TO_ENSEMBLE,
+    TO_LABELS,
+    Pair("end2_nll_aux", "end2_aux"),
+    PAPER,
+    Pair("end2_proxy_aux", "end_aux"),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Difference:
+    """One measure of model a minus that of model b, seeds averaged.
+
+    Args:
+        pair: The models.
+        dataset: "test", or an OOD set.
+        metric: "error" (fraction), "nll" (nats) or "ood_auroc" (fraction).
+        score: For "ood_auroc": "total", or `BEST`.
+        value: The difference, in the metric's own unit.
+        low: Lower end of its 95 % interval over test examples.
+        high: Upper end.
+        spread: Standard deviation over seeds of a difference of one seed each, the root of the summed squares of both
+            models'; the ensemble counts as given. None where a student has one seed only.
+    """
+
+    pair: Pair
+    dataset: str
+    metric: str
+    score: str
+    value: float
+    low: float
+    high: float
+    spread: float | None
+
+    @property
+    def outcome(self) -> Outcome:
+        """How a does against b: wins and losses are beyond chance over both examples and seeds."""
+        if self.spread is None:
+            return "unknown"
+        if self.low <= 0 <= self.high or abs(self.value) <= self.spread:
+            return "ties"
+        if _rounded(self.value, self.metric) == 0:  # of two AUROCs near 100 %: sure, and nothing that matters
+            return "ties"
+        return "wins" if (self.value > 0) == (self.metric == "ood_auroc") else "loses"
+
+
+def of(run: Run, num_resamples: int = 1000, report: Report = lambda *args: None) -> list[Difference]:
+    """Returns all differences between the models of `PAIRS` that the run has.
+
+    Args:
+        run: A finished run.
+        num_resamples: Of each interval's bootstrap.
+        report: Called with progress.
+    """
+    pairs = [pair for pair in PAIRS if all(model in run.models and run.has_arrays(model) for model in pair)]
+    found: list[Difference] = []
+    for done, pair in enumerate(pairs):
+        report(f"comparing on {run.name}", done, len(pairs), {})
+        found += _of_pair(run, pair, num_resamples)
+    report(f"comparing on {run.name}", len(pairs), len(pairs), {})
+    return found
+
+
+def _of_pair(run: Run, pair: Pair, num_resamples: int) -> Iterator[Difference]:
+    a, b = pair
+    for metric, values in (("error", run.wrong), ("nll", run.nll)):
+        found = metrics.paired_mean_difference(values(a), values(b), num_resamples)
+        yield Difference(pair, "test", metric, "", *found, _spread(run, pair, "test", (metric, metric)))
+    for dataset in run.ood:
+        for score in ("total", BEST):
+            kinds = (run.best_kind(a), run.best_kind(b)) if score == BEST else ("total", "total")
+            a_in, a_out = (run.scores(a, place, kinds[0]) for place in ("test", dataset))
+            b_in, b_out = (run.scores(b, place, kinds[1]) for place in ("test", dataset))
+            found = metrics.paired_auroc_difference(a_in, a_out, b_in, b_out, num_resamples)
+            spread = _spread(run, pair, dataset, (f"ood_auroc_{kinds[0]}", f"ood_auroc_{kinds[1]}"))
+            yield Difference(pair, dataset, "ood_auroc", score, *found, spread)
+
+
+def _spread(run: Run, pair: Pair, dataset: str, names: tuple[str, str]) -> float | None:
+    """Returns the root of the summed variances over seeds."""
+    squares = 0.0
+    for model, name in zip(pair, names, strict=True):
+        if model == "ensemble":
+            continue
+        sd = run.sd(model, name, dataset)
+        if sd is None:
+            return None
+        squares += sd**2
+    return math.sqrt(squares)
+
+
+_UNITS = {
+    "nll": ("nats", 1.0, 3),
+    "prr": ("points", 1.0, 1),
+    "error": ("points", 100.0, 2),
+    "ece": ("points", 100.0, 2),
+}
+_AUROC = ("points", 100.0, 1)
+
+
+def amount(difference: float | None, metric: str, with_unit: bool = True) -> str:
+    """Returns a difference with its sign, as people read it: "+1.3 points", "−0.012 nats"; "–" for None."""
+    if difference is None:
+        return "–"
+    unit, _, digits = _UNITS.get(metric, _AUROC)
+    rounded = _rounded(difference, metric)
+    text = f"{rounded:+.{digits}f}".replace("-", "−") if rounded else f"{0:.{digits}f}"
+    return f"{text} {unit}" if with_unit else text
+
+
+def _rounded(difference: float, metric: str) -> float:
+    """Returns a difference in the unit and with the digits in which it is printed."""
+    _, factor, digits = _UNITS.get(metric, _AUROC)
+    return round(factor * difference, digits)

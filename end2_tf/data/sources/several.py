@@ -1,0 +1,86 @@
+"""Several image sources as one, for auxiliary inputs of more than one kind.
+
+Source("several", {"of": ["cifar100", {"name": "procedural", "options": {"num": 10000}}], "size": 28, "channels": 1})
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from end2_tf.config import Source, build
+from end2_tf.data import images, sources
+from end2_tf.data.examples import Examples, Splits
+from end2_tf.errors import ConfigError, DataError
+
+
+def load(
+    *,
+    of: list[Any],
+    field: str,
+    data_dir: str | None,
+    download: bool,
+    seed: int,
+    size: Annotated[int, Field(ge=8, le=512)] = 32,
+    channels: Literal[1, 3] = 3,
+) -> Splits:
+    """Returns the train splits of all sources one after the other, and so the test splits; without labels.
+
+    Args:
+        of: Each a source by name, or {"name": …, "options": {…}}.
+        field: Where the config names this source.
+        data_dir: As those sources'.
+        download: Whether they may be fetched.
+        seed: As those sources'.
+        size: Height and width that all images are brought to.
+        channels: 1 grey, 3 colour.
+
+    Raises:
+        ConfigError: none is named, or an entry isn't a source.
+        DataError: one can't be had, or its inputs aren't images.
+    """
+    parts: dict[str, list[np.ndarray]] = {"train": [], "test": []}
+    for reader in _readers(of, field):
+        splits = reader.load(data_dir=data_dir, download=download, seed=seed).named()
+        for name, found in parts.items():
+            if name in splits:
+                inputs = splits[name].inputs
+                if inputs.ndim != 4:
+                    raise DataError(
+                        f"{reader} has inputs of shape {inputs.shape[1:]}, which aren't images. Name images."
+                    )
+                found.append(images.adapt_images(inputs, (size, size, channels)))
+    merged = {name: Examples(np.concatenate(found)) for name, found in parts.items() if found}
+    return Splits(train=merged.get("train"), test=merged.get("test"))
+
+
+def download(*, of: list[Any], field: str, data_dir: str | None) -> None:
+    """Fetches what the sources can fetch."""
+    for reader in _readers(of, field):
+        reader.download(data_dir=data_dir)
+
+
+def fingerprint(*, of: list[Any], field: str, data_dir: str | None, **options: Any) -> str:
+    """Returns a digest of the sources' own and of the shape they are brought to."""
+    parts = ["several", [reader.fingerprint(data_dir=data_dir) for reader in _readers(of, field)], options]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _readers(of: list[Any], field: str) -> list[sources.Reader]:
+    if not of:
+        raise ConfigError(f"{field}.options.of is empty. Name at least one source.")
+    readers = []
+    for number, each in enumerate(of):
+        place = f"{field}.options.of[{number}]"
+        if isinstance(each, dict):
+            source = build(Source, place, **each)
+        elif isinstance(each, str):
+            source = Source(each)
+        else:
+            raise ConfigError(f"{place} is {each!r}. Allowed: a source's name, or its name and options.")
+        readers.append(sources.find(source.name, field=place, options=source.options))
+    return readers

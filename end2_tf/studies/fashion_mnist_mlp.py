@@ -1,0 +1,111 @@
+"""How the recipe of `fashion_mnist_mlp_end2` was chosen: one thing varied at a time.
+
+The OOD sets are none that the experiment is tested on: photographs in grey, what auxiliary images are made like but
+with another seed, stripes, which are like no auxiliary image, and corrupted validation images.
+"""
+
+from typing import Any
+
+from end2_tf.config import Augmentation, Method, Source
+from end2_tf.grid import Study
+
+_GREY = {"size": 28, "channels": 1}
+_COMMON: dict[str, Any] = {
+    "experiment": "fashion_mnist_mlp_end2",
+    "methods": ("end2_aux",),
+    "base": {
+        "evaluation.split": "validation",
+        "data.shifted": {},
+        "data.ood": {
+            "cifar10": Source("cifar10"),
+            "procedural": Source("procedural", {**_GREY, "num": 4, "generator_seed": 900}),
+            "gratings": Source("gratings", _GREY),
+            "corrupted": Source(
+                "corrupted", {"of": "fashion_mnist", "kind": "all", "severity": 3, "split": "validation"}
+            ),
+        },
+    },
+}
+_LOSS = "methods.end2_aux.loss_options"
+
+STUDIES = {
+    "fashion_mnist_mlp_inputs": Study(
+        title="Transfer inputs",
+        question="Which changes of the training images should a student be shown, and in how many views?",
+        variants={
+            "deformation and mixup": {},
+            "deformation alone": {"transfer.augmentation.mixup": 0.0},
+            "mixup alone": {"transfer.augmentation": Augmentation(mixup=0.5)},
+            "the images as they are": {"transfer.augmentation": Augmentation()},
+            "deformation and mixup, 4 views": {"transfer.num_views": 4},
+            "deformation and mixup, 1 view": {"transfer.num_views": 1},
+        },
+        **_COMMON,
+    ),
+    "fashion_mnist_mlp_auxiliary": Study(
+        title="Auxiliary inputs",
+        question="Which auxiliary images teach a student where the members disagree, and how large a share?",
+        variants={
+            "none": {"student.methods": ("end2",)},
+            "cifar100": {"data.auxiliary": Source("cifar100")},
+            "procedural": {"data.auxiliary": Source("procedural", _GREY)},
+            "both, a third": {"transfer.auxiliary_share": 1 / 3},
+            "both, a fifth": {"transfer.auxiliary_share": 0.2},
+            "both, half": {"transfer.auxiliary_share": 0.5},
+        },
+        **_COMMON,
+    ),
+    "fashion_mnist_mlp_penalty": Study(
+        title="The precision's term",
+        question="Which target, which penalty and which weight should a student's precision have?",
+        variants={
+            "mutual information, Itakura-Saito, .02": {},
+            "weight .005": {f"{_LOSS}.weight": 0.005},
+            "weight .1": {f"{_LOSS}.weight": 0.1},
+            "squared, .01": {f"{_LOSS}.penalty": "squared", f"{_LOSS}.weight": 0.01},  # as strong where it is small
+            "Stirling's precision": {f"{_LOSS}.precision": "stirling"},
+            "exact precision": {f"{_LOSS}.precision": "exact"},
+        },
+        **_COMMON,
+    ),
+    "fashion_mnist_mlp_loss": Study(
+        title="Losses",
+        question="Does the recommended loss beat the published ones, with the same student, inputs and budget?",
+        variants={
+            "mean and precision": {},
+            "mean alone (EnD)": {"student.methods": ("end_aux",)},
+            **{
+                f"likelihood, T0 = {temperature:g}": {
+                    "student.methods": ("end2_nll_aux",),
+                    "methods.end2_nll_aux.temperature": temperature,
+                }
+                for temperature in (1.0, 2.5, 10.0)
+            },
+            **{
+                f"proxy, {direction} KL, +1": {
+                    "student.methods": ("end2_proxy_aux",),
+                    "methods.end2_proxy_aux": Method(f"proxy_{direction}_kl", offset=1.0, auxiliary=True),
+                }
+                for direction in ("forward", "reverse")
+            },
+        },
+        **_COMMON,
+    ),
+    "fashion_mnist_mlp_members": Study(
+        title="Number of members",
+        question="How many members does a student need to learn from?",
+        variants={
+            "all": {},
+            "10 members": {"transfer.num_members": 10},
+            "5 members": {"transfer.num_members": 5},
+        },
+        smoke={"transfer.num_members": 2},
+        **_COMMON,
+    ),
+    "fashion_mnist_mlp_length": Study(
+        title="Length of the training",
+        question="How long does it pay to train a student?",
+        variants={f"{epochs} epochs": {"student.epochs": epochs} for epochs in (50, 100, 200)},
+        **_COMMON,
+    ),
+}

@@ -1,0 +1,172 @@
+"""What a study found, as CSV rows and as a page in Markdown."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+Results = dict[str, Any]  # the content of an evaluation's results.json
+Table = list[list[str]]  # a heading, then lines
+
+CSV_COLUMNS = ("variant", "method", "dataset", "metric", "mean", "sd", "n", "command")
+SPLIT = "validation"
+
+_SHOWN = {  # metric: heading, factor, decimals
+    "error": ("error %", 100.0, 2),
+    "nll": ("NLL", 1.0, 3),
+    "brier": ("Brier", 1.0, 4),
+    "kl_to_ensemble": ("KL", 1.0, 4),
+    "prr": ("PRR", 1.0, 1),
+    "ece": ("ECE %", 100.0, 2),
+    "misclassification_auroc": ("misclassification AUROC %", 100.0, 1),
+    "misclassification_aupr": ("misclassification AUPR %", 100.0, 1),
+    "knowledge_mean": ("knowledge", 1.0, 4),
+    "knowledge_rank_correlation": ("rank corr.", 1.0, 3),
+    "knowledge_mean_ratio": ("knowledge ratio", 1.0, 2),
+}
+_OOD = "ood_"
+_MEANINGS = {
+    "kl_to_ensemble": "KL: of the mean prediction from the ensemble's, KL(ensemble ‖ student), nats.",
+    "prr": "PRR: prediction rejection ratio by total uncertainty; 100 is the oracle.",
+    "knowledge_rank_correlation": "Rank corr.: Spearman's, of knowledge uncertainty with the ensemble's.",
+    "knowledge_mean_ratio": "Knowledge ratio: mean knowledge uncertainty over the ensemble's.",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Line:
+    """One model of a study: what its line is called, whose results hold it, and its name there."""
+
+    label: str
+    variant: str  # "" where the model is every variant's
+    model: str
+    results: Results
+
+    def row(self, dataset: str, metric: str) -> dict[str, Any] | None:
+        key = (self.model, dataset, metric)
+        return next((r for r in self.results["rows"] if (r["model"], r["dataset"], r["metric"]) == key), None)
+
+
+def lines(results: Mapping[str, Results], ensembles: Mapping[str, str]) -> list[Line]:
+    """Returns a study's lines: each variant's students, after the teachers that they learned from.
+
+    Args:
+        results: Of each variant's evaluation, by label.
+        ensembles: Each variant's ensemble, by its digest; one that all share stands first, once.
+    """
+    shared = len(set(ensembles.values())) == 1
+    found: list[Line] = []
+    taught = set()
+    for number, (label, each) in enumerate(results.items()):
+        if number == 0 or not shared:
+            suffix = "" if shared else f", {label}"
+            found.append(Line(f"ensemble of {each['num_members']}{suffix}", "" if shared else label, "ensemble", each))
+        models = list(dict.fromkeys(row["model"] for row in each["rows"]))
+        num = each["config"]["transfer"]["num_members"]
+        if "teacher" in models and (num, ensembles[label]) not in taught:
+            taught.add((num, ensembles[label]))
+            found.append(Line(f"ensemble of the first {num}", label, "teacher", each))
+        methods = each["config"]["student"]["methods"]
+        found += [Line(label if len(methods) == 1 else f"{label}: {m}", label, m, each) for m in methods]
+    return found
+
+
+def to_csv(found: list[Line], command: str) -> str:
+    """Returns every number of the lines as CSV."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(CSV_COLUMNS)
+    for line in found:
+        for r in line.results["rows"]:
+            if r["model"] == line.model:
+                numbers = [_plain(r["value"]), _plain(r["sd"]), r["n"]]
+                writer.writerow([line.variant, line.model, r["dataset"], r["metric"], *numbers, command])
+    return text.getvalue()
+
+
+def _plain(value: float | None) -> str:
+    return "" if value is None or not math.isfinite(value) else f"{value:.8g}"
+
+
+def in_domain(found: list[Line], columns: tuple[str, ...]) -> Table:
+    """Returns the table of what was measured on validation inputs: mean ± sd (n)."""
+    metrics = [metric for metric in columns if not metric.startswith(_OOD)]
+    return _table(found, [(SPLIT, metric, *_SHOWN.get(metric, (metric, 1.0, 4))) for metric in metrics])
+
+
+def detection(found: list[Line], columns: tuple[str, ...]) -> Table:
+    """Returns the table of how OOD sets are told from validation inputs, per cent; empty without any."""
+    rows = (row for line in found for row in line.results["rows"])
+    names = dict.fromkeys(r["dataset"] for r in rows if r["metric"].startswith(_OOD))
+    shown = [
+        (name, metric, f"{name}, {metric.removeprefix(_OOD).removeprefix('auroc_').replace('_', ' ')}", 100.0, 1)
+        for name in names
+        for metric in columns
+        if metric.startswith(_OOD)
+    ]
+    return _table(found, shown) if shown else []
+
+
+def _table(found: list[Line], shown: list[tuple[str, str, str, float, int]]) -> Table:
+    cells = [
+        [line.label, *(_cell(line.row(name, metric), factor, digits) for name, metric, _, factor, digits in shown)]
+        for line in found
+    ]
+    return [["variant", *(heading for _, _, heading, *_ in shown)], *cells]
+
+
+def _cell(row: dict[str, Any] | None, factor: float, decimals: int) -> str:
+    if row is None or row["value"] is None:
+        return "–"
+    mean = f"{factor * row['value']:.{decimals}f}"
+    return mean if row["sd"] is None else f"{mean} ± {factor * row['sd']:.{decimals}f} ({row['n']})"
+
+
+def protocol(found: list[Line], experiment: str, methods: tuple[str, ...]) -> str:
+    """Returns what was done, in sentences: sets, members, methods, seeds, epochs.
+
+    Args:
+        found: The study's lines.
+        experiment: Its name.
+        methods: By which students are trained unless a variant says otherwise.
+    """
+    first = found[0].results
+    evaluations = {id(line.results): line.results for line in found}
+    students = [each["config"]["student"] for each in evaluations.values()]
+    used = [tuple(student["methods"]) for student in students]
+    methods = methods if methods in used else used[0]  # a user may have set others for all
+    further = [f"{name} {num:,}" for name, num in first["counts"].items() if name != SPLIT]
+    seeds = sorted({student["num_seeds"] for student in students})
+    epochs = sorted({student["epochs"] for student in students})
+    sets = f", told from {', '.join(further)}" if further else ""
+    return (
+        f"One thing at a time is changed in the experiment `{experiment}`: {first['num_members']} members, students by "
+        f"`{', '.join(methods)}` unless a line says otherwise, {_range(epochs)} epochs, {_range(seeds)} "
+        f"seed{'' if seeds == [1] else 's'} each. Measured on {first['counts'][SPLIT]:,} validation inputs{sets}. No "
+        "number here is of the test set, or of an OOD set that the experiment is tested on. Mean ± standard deviation "
+        "over seeds (n); without them n is 1."
+    )
+
+
+def _range(values: list[int]) -> str:
+    return str(values[0]) if len(values) == 1 else f"{values[0]} to {values[-1]}"
+
+
+def legend(columns: tuple[str, ...]) -> str:
+    """Returns what the columns mean that need it."""
+    sentences = [sentence for metric, sentence in _MEANINGS.items() if metric in columns]
+    if any(metric.startswith(f"{_OOD}auroc_") for metric in columns):
+        sentences.append("OOD sets: AUROC % against validation inputs, by total and by knowledge uncertainty.")
+    return " ".join(sentences)
+
+
+def changes(variants: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """Yields what each variant changes, a list item each; values are plain, as in a config."""
+    for label, paths in variants.items():
+        listed = ", ".join(f"`{path}={json.dumps(value, ensure_ascii=False)}`" for path, value in paths.items())
+        yield f"- {label}: {listed or 'the experiment as it is'}"

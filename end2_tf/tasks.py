@@ -1,0 +1,250 @@
+"""The trainings of a run, each a task that any process can do: one member, or one student."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import time
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from end2_tf import workdir
+from end2_tf.config import Experiment, Transfer
+from end2_tf.errors import ConfigError, ModelError
+from end2_tf.plan import Plan
+from end2_tf.progress import Report
+from end2_tf.workdir import Artefact, Workdir
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """One training: member `number` of the ensemble, or the student of `method` with seed `number`.
+
+    `variant` names the experiment where there are several, see `Trainer.of`.
+    """
+
+    kind: Literal["member", "student"]
+    number: int
+    method: str = ""
+    variant: str = ""
+
+    def __str__(self) -> str:
+        name = f"member {self.number}" if self.kind == "member" else f"student {self.method}, seed {self.number}"
+        return f"{name} of {self.variant!r}" if self.variant else name
+
+
+class Trainer:
+    """Does the tasks of one experiment in one workdir, and holds what they share: data and ensemble, opened once.
+
+    Args:
+        experiment: Its values.
+        root: The workdir.
+        data_dir: Where TFDS keeps its data; None for its default.
+        download: Whether TFDS may fetch what is missing.
+        deterministic: Whether results must be bit-equal.
+    """
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        root: Workdir,
+        *,
+        data_dir: str | None = None,
+        download: bool = False,
+        deterministic: bool = False,
+    ):
+        self.experiment, self.root = experiment, root
+        self.data_dir, self.download, self.deterministic = data_dir, download, deterministic
+        self.plan = Plan(experiment, root, data_dir, deterministic)
+        self.variants: Mapping[str, Trainer] = {}  # of other experiments in this workdir, for tasks that name them
+
+    def of(self, task: Task) -> Trainer:
+        """Returns the trainer of a task's experiment."""
+        return self.variants[task.variant] if task.variant else self
+
+    def borrow(self, other: Trainer) -> None:
+        """Takes over the data and the ensemble that another trainer has open, where they are this one's too."""
+        mine, theirs = self.experiment, other.experiment
+        if "prints" in vars(other.plan) and mine.data == theirs.data:
+            self.plan.prints = other.plan.prints
+        if "data" in vars(other) and (mine.data, mine.seed) == (theirs.data, theirs.seed):
+            self.data = other.data
+        if "ensemble" in vars(other) and self.plan.ensemble.digest == other.plan.ensemble.digest:
+            self.ensemble = other.ensemble
+
+    def forget(self) -> None:
+        """Lets go of data and ensemble; they are opened again when they are needed."""
+        for name in ("data", "ensemble"):
+            vars(self).pop(name, None)
+
+    @functools.cached_property
+    def data(self) -> Any:
+        from end2_tf.data import dataset
+
+        return dataset.load(
+            self.experiment.data, data_dir=self.data_dir, download=self.download, seed=self.experiment.seed
+        )
+
+    @functools.cached_property
+    def ensemble(self) -> Any:
+        from end2_tf import ensemble
+
+        settings = self.experiment.ensemble
+        if settings.models:
+            return self._check_fits(ensemble.load(settings.models))
+        return ensemble.open_members(self.plan.ensemble.path, settings.num_members)
+
+    @property
+    def teacher(self) -> Any:
+        """The members that students learn from."""
+        num = self.plan.num_taught
+        return self.ensemble if num is None else self.ensemble.first(num)
+
+    def _check_fits(self, ensemble: Any) -> Any:
+        data = self.data
+        pattern = self.experiment.ensemble.models
+        if ensemble.input_shape != data.input_shape:
+            raise ModelError(
+                f"the members of {pattern!r} take inputs of shape {ensemble.input_shape}, but the data's are "
+                f"{data.input_shape}. Give the data they were trained for, or members trained for these data."
+            )
+        if ensemble.num_classes != data.num_classes:
+            raise ModelError(
+                f"the members of {pattern!r} know {ensemble.num_classes} classes, "
+                f"but the data has {data.num_classes}. Give the data they were trained for."
+            )
+        ensemble.recognise_probabilities(data.train.inputs[:64])
+        return ensemble
+
+    def artefact(self, task: Task) -> Artefact:
+        """Returns where a task's result is kept; all members share one artefact."""
+        plan = self.of(task).plan
+        return plan.ensemble if task.kind == "member" else plan.student(task.method, task.number)
+
+    def train(self, task: Task, report: Report) -> None:
+        """Does one task and writes its result; a training that was interrupted goes on.
+
+        The artefact of a member must have begun, and what a student learns from must be there.
+
+        Args:
+            task: Which.
+            report: Called with ("training", epochs done, epochs, last row) after each epoch.
+        """
+        trainer = self.of(task)
+        if task.kind == "member":
+            trainer._train_member(task.number, report)
+        else:
+            trainer._train_student(dataclasses.replace(task, variant=""), report)
+
+    def _train_member(self, index: int, report: Report) -> None:
+        from end2_tf import ensemble, student
+        from end2_tf.losses import CrossEntropy
+
+        ensemble.train_member(
+            self.experiment.ensemble,
+            self.data,
+            self.plan.ensemble.path,
+            index,
+            seed=self.experiment.seed,
+            validate=student.validator(self.data.validation, CrossEntropy(), 0.0),
+            progress=lambda epoch, epochs, row: report("training", epoch, epochs, row),
+        )
+
+    def _train_student(self, task: Task, report: Report) -> None:
+        from end2_tf import models, student, training, transfer
+        from end2_tf.ensemble import architecture, seed_of
+
+        experiment, data, started = self.experiment, self.data, time.monotonic()
+        method, settings = experiment.methods[task.method], experiment.student
+        artefact, field = self.artefact(task), f"methods.{task.method}"
+        transfer_set = teacher = None
+        if self.plan.is_distilled(task.method):
+            if experiment.transfer.mode == "online":
+                teacher = self.teacher
+            else:
+                transfer_set = transfer.TransferSet(
+                    *(
+                        transfer.open_recording(a.path, (a.manifest() or {})["views"], self.plan.num_taught)
+                        for a in self.plan.recordings(task.method)
+                    )
+                )
+        shown, folders = experiment.transfer, tuple(each.path for each in self.plan.recordings(task.method))
+        if not self.plan.is_distilled(task.method):
+            shown = Transfer(augmentation=self.plan.label_augmentation(task.method))
+        artefact.begin()
+        seed = seed_of(experiment.seed, 1_000_000 + task.number)  # members count from 0
+        backbone = self._seeded_backbone(seed)
+        network = self._seeded_backbone(seed, mixed=True) if settings.mixed_precision else backbone
+        model, history = student.train(
+            network,
+            method,
+            settings,
+            data.train,
+            seed=seed,
+            view_seed=experiment.seed,  # the transfer set's own
+            transfer=shown,
+            auxiliary=data.auxiliary,
+            transfer_set=transfer_set,
+            views_folders=folders,
+            ensemble=teacher,
+            validation=data.validation,
+            checkpoint=artefact.path / ".checkpoint.npz",
+            tensorboard=artefact.path / "tensorboard",
+            report=report,
+            field=field,
+        )
+        if network is not backbone:
+            backbone.set_weights(network.get_weights())
+            model = models.UncertaintyClassifier(
+                backbone, student.head_of(student.build_loss(method, field), method.offset)
+            )
+        workdir.write_atomically(artefact.path / "model.keras", lambda path: model.save(path))
+        workdir.write_text(artefact.path / "history.csv", training.history_csv(history))
+        artefact.finish(
+            method=task.method,
+            seed=task.number,
+            seconds=time.monotonic() - started,
+            weights=workdir.weights_digest(model.get_weights(), architecture(model.backbone)),
+        )
+        (artefact.path / ".checkpoint.npz").unlink(missing_ok=True)
+
+    def _seeded_backbone(self, seed: int, *, mixed: bool = False) -> Any:
+        import keras
+
+        if self.experiment.ensemble.models:
+            _ = self.ensemble  # opening it draws random numbers, which mustn't come between the seed and the network
+        keras.utils.set_random_seed(seed)
+        return self.student_backbone(mixed=mixed)
+
+    def student_backbone(self, *, mixed: bool = False) -> Any:
+        """Makes an untrained student's network, or its twin that computes in bfloat16."""
+        from end2_tf import backbones, ensemble, training
+
+        settings, teacher = self.experiment.student, self.experiment.ensemble
+        if settings.backbone is None and teacher.models:
+            if settings.mixed_precision:
+                raise ConfigError(
+                    "student.mixed_precision is true, but the student copies your members' layers, which have a "
+                    "precision of their own. Name a student.backbone, or set student.mixed_precision=false."
+                )
+            student = ensemble.fresh_copy(self.ensemble.member(0))
+            closing = ensemble.closing_activation(student)
+            if closing != "linear" or self.ensemble.closes_unseen:
+                raise ModelError(
+                    f"a student can't be copied from the members of {teacher.models!r}: their softmax isn't the "
+                    "activation of their last layer. Name a student.backbone."
+                )
+            return student
+        mean, std = self.data.normalisation()
+        same = settings.backbone in (None, teacher.backbone)
+        options = settings.options if settings.options is not None else (teacher.options if same else {})
+        with training.precision(mixed):
+            return backbones.build(
+                settings.backbone or teacher.backbone,
+                options,
+                input_shape=self.data.input_shape,
+                num_classes=self.data.num_classes,
+                mean=mean,
+                std=std,
+                field="student.backbone",
+            )

@@ -1,0 +1,168 @@
+"""Pages for readers: an entry's card, and the zoo's README. Every number comes from results and metadata."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from end2_tf.zoo import licences, results
+from end2_tf.zoo.failures import Failures, Picture
+from end2_tf.zoo.metadata import label
+from end2_tf.zoo.results import Results, Row
+
+TEMPLATES = Path(__file__).resolve().parent / "templates"
+PAGES = "pages"
+
+_COMPARED = ("ensemble", "single", "single_matched")
+
+
+def card(
+    metadata: Mapping[str, Any],
+    rows: Sequence[Row],
+    failures: Failures,
+    pictures: Sequence[Picture],
+) -> str:
+    """Returns an entry's README.md.
+
+    Args:
+        metadata: The entry's.
+        rows: Results of all entries of its run.
+        failures: On the test set.
+        pictures: Of them, in the entry's folder.
+    """
+    group, own = metadata["group"], metadata["entry"]
+    present = {row["entry"] for row in rows}
+    labels = {own: f"**this: {label(metadata['method'])}**"}
+    for method in _COMPARED:
+        entry = f"{group}_{method}"
+        if entry in present and entry != own:
+            labels[entry] = label(method)
+    found = Results(rows, labels)
+    return _render(
+        "card.md.j2",
+        meta=metadata,
+        label=label(metadata["method"]),
+        tables=[results.markdown(table) for table in (found.test(), found.detection(), found.shifted()) if table],
+        limits=limits(metadata, found, failures),
+        kind=failures.kind,
+        pictures=pictures,
+        failures=[] if pictures else _as_table(failures),
+        shape=" × ".join(map(str, metadata["input"]["shape"])),
+        teacher=f"{group}_ensemble",
+    )
+
+
+def _as_table(failures: Failures) -> list[tuple[str, str]]:
+    """Returns the failures as text, for inputs that can't be drawn: (title, Markdown)."""
+    heading = ["test input", "label", "prediction", "confidence %", f"{failures.kind} uncertainty, nats"]
+    found = []
+    for title, places in (
+        ("Most uncertain", failures.most_uncertain),
+        ("Confidently wrong", failures.confidently_wrong),
+    ):
+        lines = [
+            [str(c.index), c.label, c.prediction, f"{100 * c.confidence:.1f}", f"{c.uncertainty:.3g}"]
+            for c in failures.cases(places)
+        ]
+        if lines:
+            found.append((title, results.markdown([heading, *lines], text=(0, 1, 2))))
+    return found
+
+
+def limits(metadata: Mapping[str, Any], found: Results, failures: Failures) -> list[str]:
+    """Returns sentences on what the model can't do, each with its number."""
+    wrong, of = failures.among_the_surest()
+    limits = [
+        f"Among the tenth of the test inputs that it is surest of (by total uncertainty), {wrong:,} of {of:,} "
+        f"predictions {'is' if wrong == 1 else 'are'} wrong."
+    ]
+    for kind in ("total", "knowledge"):
+        values = {name: found.value(metadata["entry"], name, f"ood_auroc_{kind}") for name in found.ood}
+        known = {name: value for name, value in values.items() if value is not None}
+        if known:
+            worst = min(known, key=lambda name: known[name])
+            limits.append(
+                f"By {kind} uncertainty it tells {worst} from test inputs with an AUROC of {100 * known[worst]:.1f} % "
+                f"(50 % is chance){', the lowest of the OOD sets tried' if len(known) > 1 else ''}. "
+                "Other kinds of unknown inputs were not tried."
+            )
+    if failures.kind == "total":
+        limits.append("It predicts one distribution: data and knowledge uncertainty can't be told apart.")
+    if metadata["kind"] == "member":
+        limits.append(
+            "The results are means over all members of the ensemble; this file is the first of them, not the best."
+        )
+    if metadata["kind"] == "student" and metadata["num_seeds"] > 1:
+        limits.append(
+            f"The results are means over {metadata['num_seeds']} seeds; this file is seed 0, not the best of them."
+        )
+    return limits
+
+
+def readme(entries: Sequence[Mapping[str, Any]], rows: Sequence[Row], sizes: Mapping[str, int], folder: Path) -> str:
+    """Returns the zoo's README.md.
+
+    Args:
+        entries: Their metadata.
+        rows: Of results.csv.
+        sizes: Bytes of each entry.
+        folder: The zoo, whose pages/*.md are linked.
+    """
+    groups: dict[str, dict[str, str]] = {}
+    about: dict[str, Mapping[str, Any]] = {}
+    ordered = sorted(entries, key=lambda meta: results.sort_key(meta["entry"]))
+    for meta in ordered:
+        groups.setdefault(meta["group"], {})[meta["entry"]] = f"[{label(meta['method'])}]({meta['entry']}/README.md)"
+        if meta["kind"] == "ensemble" or meta["group"] not in about:
+            about[meta["group"]] = meta
+    sections = []
+    for group, labels in groups.items():
+        found = Results(rows, labels)
+        sections.append(
+            {
+                "group": group,
+                "meta": about[group],
+                "test": results.markdown(found.test()),
+                "others": [results.markdown(table) for table in (found.detection(), found.shifted()) if table],
+            }
+        )
+    listed = [["entry", "MB", "what it is"]]
+    listed += [
+        [f"[{m['entry']}]({m['entry']}/README.md)", f"{sizes[m['entry']] / 1e6:.1f}", m["summary"]] for m in ordered
+    ]
+    names = sorted({name for meta in entries for name in meta["data"]})
+    example = next((m["entry"] for m in ordered if m["method"] == "end2_aux"), ordered[0]["entry"] if ordered else "")
+    return _render(
+        "README.md.j2",
+        sections=sections,
+        listed=results.markdown(listed, text=(0, 2)),
+        total=sum(sizes.values()) / 1e6,
+        example=example,
+        pages=pages(folder),
+        data=[licences.of(name) for name in names],
+    )
+
+
+def pages(folder: Path) -> list[tuple[str, str]]:
+    """Returns (title, path below the zoo) of the hand-written or generated pages in pages/*.md."""
+    found = []
+    for path in sorted((folder / PAGES).glob("*.md")):
+        heading = re.search(r"^#\s+(.+)$", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+        found.append((heading[1].strip() if heading else path.stem, f"{PAGES}/{path.name}"))
+    return found
+
+
+def _render(template: str, **values: Any) -> str:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=False,  # Markdown
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    text = environment.get_template(template).render(**values)
+    return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"

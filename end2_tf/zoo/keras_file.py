@@ -1,0 +1,172 @@
+"""The `.keras` file of an entry: written small and always with the same bytes, opened without running its code."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from end2_tf.errors import ZooError
+from end2_tf.zoo import manifest
+
+_CONFIG, _DATES, _WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
+_FIRST_DATE = (1980, 1, 1, 0, 0, 0)  # that a ZIP archive can hold
+
+
+@dataclass(frozen=True)
+class Precision:
+    """How float32 weights are kept: as which type, and with how many bits of mantissa."""
+
+    dtype: str
+    mantissa_bits: int
+
+    def stored(self, values: np.ndarray) -> np.ndarray:
+        if values.dtype != np.float32:
+            return values
+        if self.dtype == "float16":
+            with np.errstate(over="ignore"):
+                half = values.astype(np.float16)
+            return half if np.isfinite(half).all() else values
+        return _rounded(values, self.mantissa_bits)
+
+
+# From small to exact. The middle one takes 1.4 times the space of float16, compressed, and errs by a sixteenth as much.
+PRECISIONS = (Precision("float16", 10), Precision("float32", 14), Precision("float32", 23))
+
+
+def _rounded(values: np.ndarray, mantissa_bits: int) -> np.ndarray:
+    """Returns float32 values whose last bits are 0, which compresses."""
+    spare = 23 - mantissa_bits
+    if spare == 0:
+        return values
+    bits = np.ascontiguousarray(values).view(np.uint32)
+    rounded = ((bits + np.uint32(1 << (spare - 1))) >> np.uint32(spare)) << np.uint32(spare)
+    result = rounded.view(np.float32)
+    return np.where(np.isfinite(result), result, values)
+
+
+def rewrite(source: Path, target: Path, precision: Precision, date: str) -> None:
+    """Copies a `.keras` file so that its bytes depend on the model alone.
+
+    Weights are rounded and compressed; plain Keras casts them back to the variables' float32 when it loads them. Dates
+    are replaced, and the addresses in memory by which Keras marks shared objects are numbered.
+
+    Args:
+        source: As Keras saved it.
+        target: Where to write.
+        precision: Of the weights.
+        date: What the file says of when it was saved.
+    """
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w") as new:
+        for name in sorted(old.namelist()):
+            content = old.read(name)
+            if name == _CONFIG:
+                content = json.dumps(_numbered(json.loads(content), {})).encode()
+            elif name == _DATES:
+                content = json.dumps({**json.loads(content), "date_saved": date}).encode()
+            elif name == _WEIGHTS:
+                content = _compressed(content, precision)
+            entry = zipfile.ZipInfo(name, _FIRST_DATE)
+            entry.create_system = 3  # Unix, whatever this is written on
+            entry.compress_type = zipfile.ZIP_STORED if name == _WEIGHTS else zipfile.ZIP_DEFLATED
+            new.writestr(entry, content)
+
+
+def _numbered(value: Any, numbers: dict[int, int]) -> Any:
+    if isinstance(value, dict):
+        return {
+            key: numbers.setdefault(item, len(numbers)) if key == "shared_object_id" else _numbered(item, numbers)
+            for key, item in value.items()
+        }
+    return [_numbered(item, numbers) for item in value] if isinstance(value, list) else value
+
+
+def _compressed(content: bytes, precision: Precision) -> bytes:
+    import h5py
+
+    target = io.BytesIO()
+    with h5py.File(io.BytesIO(content), "r") as old, h5py.File(target, "w") as new:
+        _copy_group(old, new, precision)
+    return target.getvalue()
+
+
+def _copy_group(old: Any, new: Any, precision: Precision) -> None:
+    import h5py
+
+    for key, value in old.attrs.items():
+        new.attrs[key] = value
+    for name, item in old.items():
+        if isinstance(item, h5py.Group):
+            _copy_group(item, new.create_group(name), precision)
+            continue
+        values = precision.stored(item[()]) if item.shape else item[()]
+        how = {"compression": "gzip", "compression_opts": 9, "shuffle": True} if item.size and item.shape else {}
+        copy = new.create_dataset(name, data=values, **how)
+        for key, value in item.attrs.items():
+            copy.attrs[key] = value
+
+
+def open_model(path: Path, name: str) -> Any:
+    """Opens a `.keras` file that needs nothing but Keras and classes registered with it.
+
+    Raises:
+        ZooError: it would need code from the file (a lambda) or a class that isn't registered, or Keras can't read it.
+    """
+    import keras
+
+    import end2_tf.losses
+    import end2_tf.models  # noqa: F401 - registers our classes, whoever imported Keras first
+
+    _refuse_code(path, name)
+    try:
+        return keras.saving.load_model(path, safe_mode=True)
+    except Exception as error:  # whatever Keras meets in the file
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ZooError(f"{path} of the entry {name} can't be opened by Keras ({reason[:300]}). {_ADVICE}") from error
+
+
+_ADVICE = "Upgrade end2_tf and Keras, or publish the entry again."
+_CODE = ("__lambda__", "Lambda", "TorchModuleWrapper", "JaxLayer", "FlaxLayer", "TFSMLayer")
+
+
+def _refuse_code(path: Path, name: str) -> None:
+    import keras
+
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if archive.getinfo(_CONFIG).file_size > manifest.MAX_BYTES:
+                raise ValueError(f"its {_CONFIG} unpacks to more than {manifest.MAX_BYTES / 1e6:.0f} MB")
+            config = json.loads(archive.read(_CONFIG))
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        raise ZooError(f"{path} of the entry {name} is no .keras file ({error}). {_ADVICE}") from None
+    for part in _objects(config):
+        kind, module = str(part["class_name"]), part.get("module")
+        if kind in _CODE:
+            raise ZooError(
+                f"the entry {name} has a {kind.strip('_')}, which would run code from {path.name}. It isn't opened: "
+                "a published model must consist of layers alone."
+            )
+        is_known = module is None or str(module).split(".")[0] in ("keras", "builtins", "end2_tf")
+        if not is_known and keras.saving.get_registered_object(part.get("registered_name") or kind) is None:
+            raise ZooError(
+                f"the entry {name} needs the class {module}.{kind}, which isn't registered with Keras. "
+                "If you trust it, import the module that registers it first."
+            )
+
+
+def _objects(value: Any) -> Iterator[dict[str, Any]]:
+    """Yields every serialised object in a Keras config."""
+    if isinstance(value, dict):
+        if "class_name" in value:
+            yield value
+        for item in value.values():
+            yield from _objects(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _objects(item)

@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import pytest
+
+from end2_tf import config, registry
+from end2_tf.plan import Plan
+from end2_tf.workdir import Workdir
+
+
+@pytest.fixture
+def experiment():
+    return registry.experiments()["spirals_mlp_end2"]
+
+
+def digests(experiment, tmp_path):
+    plan = Plan(experiment, Workdir(tmp_path), None)
+    return plan.ensemble.digest, plan.transfer.digest, plan.student("end2_aux", 0).digest, plan.evaluation.digest
+
+
+@pytest.mark.parametrize("field", ["data.ood.far", "data.shifted.noisy"])
+def test_another_test_set_is_evaluated_and_nothing_is_trained_again(experiment, tmp_path, field):
+    changed = config.override(experiment, [f"{field}.name=spirals", f"{field}.options.noise=0.6"])
+    *trained, evaluation = digests(experiment, tmp_path)
+    *still, another = digests(changed, tmp_path)
+    assert still == trained
+    assert another != evaluation
+
+
+def test_more_noise_is_another_evaluation(experiment, tmp_path):
+    first, second = (
+        config.override(experiment, ["data.shifted.n.name=spirals", f"data.shifted.n.options.noise={noise}"])
+        for noise in (0.5, 0.6)
+    )
+    assert digests(first, tmp_path)[-1] != digests(second, tmp_path)[-1]
+
+
+def test_another_split_is_another_evaluation_alone(experiment, tmp_path):
+    *trained, evaluation = digests(experiment, tmp_path)
+    *still, another = digests(config.override(experiment, ["evaluation.split=validation"]), tmp_path)
+    assert still == trained
+    assert another != evaluation
+
+
+def test_fewer_members_make_another_student_of_the_same_recordings(experiment, tmp_path):
+    changed = config.override(experiment, ["transfer.num_members=5"])
+    ensemble, transfer, student, evaluation = digests(experiment, tmp_path)
+    assert digests(changed, tmp_path)[:2] == (ensemble, transfer)
+    assert digests(changed, tmp_path)[2] != student
+    assert digests(changed, tmp_path)[3] != evaluation
+    plans = [Plan(e, Workdir(tmp_path), None) for e in (experiment, changed)]
+    assert plans[0].student("single_matched", 0).digest == plans[1].student("single_matched", 0).digest
+    assert (plans[0].num_taught, plans[1].num_taught) == (None, 5)
+    everyone = config.override(experiment, ["transfer.num_members=100"])
+    assert digests(everyone, tmp_path) == (ensemble, transfer, student, evaluation)
+
+
+def test_one_artefact_is_one_object(experiment, tmp_path):
+    root = Workdir(tmp_path)
+    assert Plan(experiment, root, None).student("end2", 0) is Plan(experiment, root, None).student("end2", 0)
+
+
+def test_what_an_auxiliary_set_and_its_views_change(experiment, tmp_path):
+    for change in (
+        "data.auxiliary.options.radius=700",
+        "transfer.auxiliary_augmentation.mixup=0.5",
+        "transfer.auxiliary_share=0.3",
+    ):
+        one, other = (Plan(e, Workdir(tmp_path), None) for e in (experiment, config.override(experiment, [change])))
+        assert one.transfer.digest == other.transfer.digest
+        assert one.student("end2", 0).digest == other.student("end2", 0).digest
+        assert one.student("end2_aux", 0).digest != other.student("end2_aux", 0).digest
+
+
+def test_labels_are_learnt_on_the_members_inputs_or_on_their_own(experiment, tmp_path):
+    same = config.override(experiment, ["transfer.augmentation.jitter=0.3", "transfer.num_views=3"])
+    own = config.override(experiment, ["methods.single_matched.augmentation.jitter=0.3"])
+    theirs = config.override(experiment, ["ensemble.augmentation.jitter=0.3"])
+    plans = [Plan(e, Workdir(tmp_path), None) for e in (experiment, same, own, theirs)]
+    digests = [plan.student("single_matched", 0).digest for plan in plans]
+    assert digests[0] == digests[1] != digests[2] == digests[3]
+    assert plans[0].label_augmentation("single_matched").is_identity
+    assert plans[2].label_augmentation("single_matched").jitter == 0.3
+
+
+def test_auxiliary_recordings_stay_when_in_domain_views_change(experiment, tmp_path):
+    changed = config.override(experiment, ["transfer.augmentation.jitter=0.3"])
+    one, other = (Plan(e, Workdir(tmp_path), None) for e in (experiment, changed))
+    assert one.auxiliary.digest == other.auxiliary.digest
+    assert one.transfer.digest != other.transfer.digest
+    assert one.student("end2_aux", 0).digest != other.student("end2_aux", 0).digest

@@ -1,0 +1,118 @@
+"""Cards and the zoo's page: what a reader finds, and that the numbers are the results'."""
+
+import csv
+import json
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from end2_tf.report.inputs import Evaluation
+from end2_tf.zoo import cards
+from end2_tf.zoo.failures import Failures
+
+STUDENT, ENSEMBLE, SINGLE = (f"fashion_mnist_cnn_{m}" for m in ("end2_aux", "ensemble", "single"))
+SECTIONS = (
+    "Use",
+    "Results",
+    "How it was trained",
+    "Intended use",
+    "Known limits",
+    "Known failures",
+    "Licence and citation",
+    "Reproduce",
+)
+
+
+def _card(zoo_dir, entry):
+    return (zoo_dir / entry / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("entry", [STUDENT, ENSEMBLE, SINGLE, "spirals_mlp_end"])
+def test_every_card_has_its_sections_and_existing_files(zoo_dir, entry):
+    text = _card(zoo_dir, entry)
+    assert text.startswith(f"# {entry}\n")
+    assert re.findall(r"^## (.+)$", text, flags=re.MULTILINE) == list(SECTIONS)
+    for link in re.findall(r"\]\(([^)#]+)\)", text):
+        assert link.startswith("http") or (zoo_dir / entry / link).exists(), link
+    for block in re.findall(r"^\|.*?\n\n", text, flags=re.MULTILINE | re.DOTALL):
+        widths = {line.count("|") for line in block.strip().splitlines()}
+        assert len(widths) == 1, block
+    assert "None" not in text
+    assert "nan" not in text.lower().replace("finance", "")
+
+
+def test_the_numbers_are_those_of_the_results(zoo_dir):
+    with open(zoo_dir / "results.csv", encoding="utf-8") as file:
+        rows = {(r["entry"], r["dataset"], r["metric"]): r for r in csv.DictReader(file)}
+    text = _card(zoo_dir, STUDENT)
+    own, teacher = rows[STUDENT, "test", "error"], rows[ENSEMBLE, "test", "error"]
+    single = rows[SINGLE, "test", "error"]
+    assert f"| **this: EnD² + AUX** | {100 * float(own['mean']):.2f} |" in text
+    assert f"| Ensemble | {100 * float(teacher['mean']):.2f} |" in text
+    assert f"| Single member | {100 * float(single['mean']):.2f} ± {100 * float(single['sd']):.2f} (3) |" in text
+
+
+def test_the_code_on_a_card_runs(zoo_dir, monkeypatch):
+    monkeypatch.setenv("END2_TF_ZOO", str(zoo_dir))
+    for entry, shape in ((STUDENT, (2, 8, 8, 1)), (ENSEMBLE, (2, 8, 8, 1))):
+        (code,) = re.findall(r"```python\n(.*?)```", _card(zoo_dir, entry), flags=re.DOTALL)
+        names = {"inputs": np.zeros(shape, np.uint8)}
+        exec(compile(code, "README.md", "exec"), names)  # the point is to run what readers copy
+        assert "knowledge_uncertainty" in names["measures"]
+
+
+def test_failures_are_the_ones_they_are_called(image_run):
+    evaluation = Evaluation(image_run.evaluation)
+    failures = Failures(evaluation, "end2_aux")
+    probs, labels = evaluation.probs("end2_aux", "test"), evaluation.labels
+    knowledge = evaluation.uncertainty("end2_aux", "test", "knowledge")
+    assert set(failures.most_uncertain) == set(np.argsort(-knowledge)[:8])
+    wrong = failures.confidently_wrong
+    assert (probs[wrong].argmax(1) != labels[wrong]).all()
+    others = np.setdiff1d(np.flatnonzero(probs.argmax(1) != labels), wrong)
+    assert probs[others].max(initial=0) <= probs[wrong].max(1).min()
+    case = failures.cases(wrong[:1])[0]
+    assert case.label == evaluation.results["class_names"][labels[wrong[0]]]
+    count, of = failures.among_the_surest()
+    assert of == 6
+    assert f"{count} of {of} predictions" in _limits(image_run)
+    assert Failures(evaluation, "end").kind == "total"
+    evaluation.close()
+
+
+def _limits(run):
+    evaluation = Evaluation(run.evaluation)
+    failures = Failures(evaluation, "end2_aux")
+    meta = {"entry": "e", "kind": "student", "num_seeds": 3}
+    text = " ".join(cards.limits(meta, cards.Results([], {"e": "e"}), failures))
+    evaluation.close()
+    assert "this file is seed 0" in text
+    return text
+
+
+def test_pictures_are_small_images(zoo_dir):
+    for path in zoo_dir.glob("*/*.png"):
+        assert path.stat().st_size < 100_000
+        with Image.open(path) as image:
+            assert min(image.size) > 200
+    assert {p.name for p in (zoo_dir / "spirals_mlp_end").glob("*.png")} == {"failures.png"}
+
+
+def test_the_page_of_the_zoo(zoo_dir):
+    text = (zoo_dir / "README.md").read_text(encoding="utf-8")
+    index = json.loads((zoo_dir / "index.json").read_text())["entries"]
+    for name, record in index.items():
+        assert f"| [{name}]({name}/README.md) | {record['bytes'] / 1e6:.1f} | {record['summary']} |" in text
+    assert "[What pays](pages/study.md)" in text
+    assert "### fashion_mnist_cnn" in text
+    assert 'end2_tf.zoo.load("fashion_mnist_cnn_end2_aux")' in text
+    for link in re.findall(r"\]\(([^)#]+)\)", text):
+        assert link.startswith("http") or (zoo_dir / link).exists(), link
+
+
+def test_an_empty_zoo_has_a_page(tmp_path):
+    text = cards.readme([], [], {}, tmp_path)
+    assert text.startswith("# Zoo")
+    assert "0.0 MB in all" in text

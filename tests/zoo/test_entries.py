@@ -1,0 +1,57 @@
+"""The entries in this repository: every byte, every config, and in a fresh process every prediction."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from end2_tf import config, zoo
+from end2_tf.zoo import manifest, results
+
+ZOO = Path(__file__).resolve().parents[2] / "zoo"
+INDEX = ZOO / "index.json"
+NAMES = sorted(json.loads(INDEX.read_text(encoding="utf-8"))["entries"]) if INDEX.is_file() else []
+
+pytestmark = pytest.mark.skipif(not NAMES, reason="nothing is published in this checkout")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_files_config_and_name_agree(name):
+    zoo.check(name, source=ZOO)
+    metadata = json.loads((ZOO / name / "metadata.json").read_text(encoding="utf-8"))
+    experiment = config.from_dict(json.loads((ZOO / name / "config.json").read_text(encoding="utf-8")))
+    assert metadata["entry"] == name
+    assert metadata["dataset"] == experiment.data.name
+    assert metadata["kind"] != "student" or metadata["method"] in experiment.methods
+    card = (ZOO / name / "README.md").read_text(encoding="utf-8")
+    for link in re.findall(r"\]\(([^)#]+)\)", card):
+        assert link.startswith("http") or (ZOO / name / link).exists(), link
+
+
+@pytest.mark.slow
+def test_all_predictions_are_reproduced_in_a_fresh_process():
+    code = (
+        "import sys\nfrom end2_tf import zoo\n"
+        "for name in sys.argv[2:]:\n    zoo.check(name, reproduce=True, source=sys.argv[1])\n"
+    )
+    command = [sys.executable, "-c", code, str(ZOO), *NAMES]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_the_results_speak_of_these_entries():
+    rows = results.read(ZOO / "results.csv")
+    assert {row["entry"] for row in rows} == set(NAMES)
+    places = [(row["entry"], row["dataset"], row["metric"]) for row in rows]
+    assert len(set(places)) == len(places)
+
+
+def test_the_zoo_is_small_enough_and_has_nothing_temporary():
+    files = [path for path in ZOO.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) <= manifest.MAX_BYTES
+    assert not [path for path in ZOO.iterdir() if path.name.startswith(".")]
+    folders = {path.name for path in ZOO.iterdir() if path.is_dir()}
+    assert folders - {"pages"} == set(NAMES)

@@ -1,0 +1,234 @@
+"""Publishing a run: what is written, what is replaced, and what is refused."""
+
+import csv
+import dataclasses
+import json
+import shutil
+
+import keras
+import numpy as np
+import pytest
+
+from end2_tf import config, uncertainty, zoo
+from end2_tf.ensemble import Ensemble, StackedEnsemble
+from end2_tf.errors import ZooError
+from end2_tf.workdir import Workdir
+from end2_tf.zoo import manifest, publish
+
+IMAGES, PLANE = (
+    [f"{group}_{method}" for method in ("single", "ensemble", "end", "end2_aux")]
+    for group in ("fashion_mnist_cnn", "spirals_mlp")
+)
+STUDENT, ENSEMBLE = IMAGES[3], IMAGES[1]
+
+
+def _metadata(zoo_dir, entry):
+    return json.loads((zoo_dir / entry / "metadata.json").read_text(encoding="utf-8"))
+
+
+def _rows(zoo_dir):
+    with open(zoo_dir / "results.csv", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_digests_reach_every_byte(zoo_dir):
+    index = json.loads((zoo_dir / "index.json").read_text())
+    assert set(index["entries"]) == {*IMAGES, *PLANE}
+    for name, record in index["entries"].items():
+        folder = zoo_dir / name
+        files = json.loads((folder / "manifest.json").read_text())["files"]
+        assert {*files, "manifest.json"} == {str(p.relative_to(folder)) for p in folder.rglob("*")}
+        assert record["bytes"] == sum(p.stat().st_size for p in folder.iterdir())
+        zoo.check(name, source=zoo_dir)
+    names = {p.name for p in zoo_dir.iterdir()}
+    assert names == {*IMAGES, *PLANE, "index.json", "results.csv", "README.md", "pages"}  # nothing temporary is left
+
+
+def test_metadata_say_what_it_is(zoo_dir, image_run):
+    meta = _metadata(zoo_dir, STUDENT)
+    assert (meta["schema"], meta["entry"], meta["kind"], meta["method"]) == (1, STUDENT, "student", "end2_aux")
+    assert (meta["dataset"], meta["num_members"], meta["seed"], meta["num_seeds"]) == ("fashion_mnist", 3, 0, 1)
+    assert meta["classes"] == ["shirt", "coat, long", "bag"]
+    assert meta["input"] == {"shape": [8, 8, 1], "dtype": "uint8", "range": [0, 255], "unit": "pixel values"}
+    assert meta["outputs"]["knowledge_uncertainty"] == {"shape": ["batch"], "axes": ["batch"], "unit": "nats"}
+    assert _metadata(zoo_dir, ENSEMBLE)["outputs"] == {
+        "logits": {"shape": ["batch", 3, 3], "axes": ["batch", "members", "classes"], "unit": "log-odds"}
+    }
+    assert meta["training_seconds"] == 2.0
+    assert _metadata(zoo_dir, IMAGES[0])["training_seconds"] == 2.0  # a third of the ensemble's
+    assert meta["weights"]["dtype"] == "float16"
+    assert meta["weights"]["parameters"] == zoo.load(STUDENT, source=zoo_dir).count_params()
+    assert meta["data"]["fashion_mnist"]["licence"] == "MIT"
+    assert "cifar100" in meta["data"]  # its auxiliary inputs
+    assert "cifar100" not in _metadata(zoo_dir, IMAGES[2])["data"]
+    assert meta["command"] == "python main.py --experiment=fashion_mnist_trial"
+    assert "/somewhere" not in (zoo_dir / STUDENT / "metadata.json").read_text()
+    found = config.from_dict(json.loads((zoo_dir / STUDENT / "config.json").read_text()))
+    assert found == image_run.experiment
+
+
+def test_golden_inputs_are_half_from_the_test_set_and_no_ood_image(zoo_dir, image_run, plane_run):
+    stored = np.load(zoo_dir / STUDENT / "golden.npz")
+    inputs, test = stored["inputs"], image_run.data.test.inputs
+    assert inputs.shape == (32, 8, 8, 1)
+    assert inputs.dtype == np.uint8
+
+    def among(images, others):
+        return [any(np.array_equal(i, o) for o in others) for i in images]
+
+    assert all(among(inputs[:16], test))
+    assert all(among(255 - inputs[16:24], test))
+    for examples in image_run.data.ood.values():
+        assert not any(among(inputs, examples.inputs))
+    points = np.load(zoo_dir / PLANE[3] / "golden.npz")["inputs"]
+    assert all(among(points[16:24], plane_run.data.ood["far"].inputs))
+    assert all(among(points[24:], plane_run.data.ood["further"].inputs))
+
+
+def test_published_weights_predict_what_the_run_predicted(zoo_dir, image_run):
+    batch = np.load(zoo_dir / STUDENT / "golden.npz")["inputs"]
+    published = zoo.load(STUDENT, source=zoo_dir).predict(batch, verbose=0)
+    trained = keras.saving.load_model(image_run.students["end2_aux"]).predict(batch, verbose=0)
+    for name in ("probs", "total_uncertainty", "data_uncertainty", "knowledge_uncertainty"):
+        np.testing.assert_allclose(published[name], trained[name], atol=1e-3)
+    ours = uncertainty.from_members(zoo.load(ENSEMBLE, source=zoo_dir).predict(batch, verbose=0))
+    theirs = image_run.ensemble.uncertainty(batch)
+    for name in ("probs", "knowledge_uncertainty"):
+        np.testing.assert_allclose(ours[name], theirs[name], atol=1e-3)
+
+
+def test_results_are_the_runs_own(zoo_dir, image_run):
+    rows = _rows(zoo_dir)
+    assert list(rows[0]) == ["entry", "dataset", "metric", "mean", "sd", "n", "command", "commit"]
+    results = json.loads((image_run.evaluation / "results.json").read_text())["rows"]
+    ours = {(r["entry"], r["dataset"], r["metric"]): r for r in rows}
+    for row in results:
+        found = ours[f"fashion_mnist_cnn_{row['model']}", row["dataset"], row["metric"]]
+        assert float(found["mean"] or "nan") == pytest.approx(
+            row["value"] if row["value"] is not None else np.nan, rel=1e-6, nan_ok=True
+        )
+        assert int(found["n"]) == row["n"]
+    assert len([r for r in rows if r["entry"] in IMAGES]) == len(results)
+    single = ours[IMAGES[0], "test", "error"]
+    assert single["n"] == "3"
+    assert float(single["sd"]) >= 0
+
+
+@pytest.fixture
+def few(plane_run):
+    """A run without students: two entries are published in half the time."""
+    return dataclasses.replace(plane_run, students={})
+
+
+def test_publishing_again_gives_the_same_bytes(zoo_copy, few):
+    before = _contents(zoo_copy)
+    (zoo_copy / ".publishing-dead" / "x").mkdir(parents=True)  # left by a publisher that was killed
+    assert publish.publish(few, zoo_copy) == PLANE[:2]
+    assert _contents(zoo_copy) == before
+    assert not list(zoo_copy.glob(".*"))
+
+
+def test_publishing_replaces_its_own_entries_and_no_others(zoo_copy, few, tmp_path):
+    changed = shutil.copytree(few.evaluation, tmp_path / "evaluation")
+    results = json.loads((changed / "results.json").read_text())
+    results["rows"] = [r | {"value": 0.125} for r in results["rows"] if r["metric"] == "error"]
+    (changed / "results.json").write_text(json.dumps(results))
+    (zoo_copy / PLANE[0] / "1").mkdir()
+    (zoo_copy / PLANE[0] / "1" / "saved_model.pb").write_bytes(b"of the old weights")
+    old = _rows(zoo_copy)
+    publish.publish(dataclasses.replace(few, evaluation=changed), zoo_copy)
+    new = _rows(zoo_copy)
+    assert [r for r in new if r["entry"] not in PLANE[:2]] == [r for r in old if r["entry"] not in PLANE[:2]]
+    assert {(r["metric"], r["mean"]) for r in new if r["entry"] in PLANE[:2]} == {("error", "0.125")}
+    assert len({(r["entry"], r["dataset"], r["metric"]) for r in new}) == len(new)
+    assert not (zoo_copy / PLANE[0] / "1").exists()
+    for name in zoo.list(source=zoo_copy):
+        zoo.check(name, source=zoo_copy)
+
+
+def test_files_added_later_are_sealed_too(zoo_copy):
+    """As a SavedModel is: the manifest covers folders below the entry."""
+    folder = zoo_copy / STUDENT
+    (folder / "1" / "variables").mkdir(parents=True)
+    (folder / "1" / "variables" / "v").write_bytes(b"weights")
+    with pytest.raises(ZooError, match="isn't in the manifest"):
+        zoo.check(STUDENT, source=zoo_copy)
+    manifest.seal(folder, STUDENT)
+    with pytest.raises(ZooError, match=r"manifest.json was altered"):
+        zoo.check(STUDENT, source=zoo_copy)
+    publish.refresh(zoo_copy)
+    zoo.check(STUDENT, source=zoo_copy)
+    (folder / "1" / "variables" / "v").write_bytes(b"heights")
+    with pytest.raises(ZooError, match="1/variables/v was altered"):
+        zoo.load(STUDENT, source=zoo_copy)
+
+
+def _contents(folder):
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_too_large_a_zoo_is_refused_and_nothing_changes(zoo_copy, few, monkeypatch):
+    before = _contents(zoo_copy)
+    monkeypatch.setattr(manifest, "MAX_BYTES", sum(map(len, before.values())) - 5000)
+    with pytest.raises(ZooError, match=r"would have \d+\.\d MB, more than \d+ MB") as error:
+        publish.publish(few, zoo_copy)
+    assert "\n" not in str(error.value)
+    assert _contents(zoo_copy) == before
+
+
+def test_a_failure_halfway_changes_nothing(zoo_copy, few, monkeypatch):
+    before = _contents(zoo_copy)
+
+    def fail(*args):
+        raise RuntimeError("as the last card is written")
+
+    monkeypatch.setattr(publish, "_write_card", fail)
+    with pytest.raises(RuntimeError):
+        publish.publish(few, zoo_copy)
+    assert _contents(zoo_copy) == before
+    assert not list(zoo_copy.glob(".*"))
+
+
+def test_two_publishers_at_once(zoo_copy, plane_run):
+    with Workdir(zoo_copy).lock(), pytest.raises(ZooError, match="another process writes the zoo"):
+        publish.publish(plane_run, zoo_copy)
+
+
+def test_a_zoo_that_cannot_be_written(tmp_path, plane_run):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ZooError, match="choose another with --zoo_dir"):
+        publish.publish(plane_run, tmp_path / "file" / "zoo")
+
+
+def test_results_with_other_columns_are_left_alone(zoo_copy, plane_run):
+    (zoo_copy / "results.csv").write_text("model,value\na,1\n")
+    with pytest.raises(ZooError, match="has the columns model,value"):
+        publish.publish(plane_run, zoo_copy)
+
+
+def test_own_members_of_one_architecture_are_published(tmp_path, image_run):
+    members = Ensemble([image_run.ensemble.member(i) for i in range(3)])
+    assert not isinstance(members, StackedEnsemble)
+    experiment = config.override(image_run.experiment, {"ensemble.models": "members/*.keras"})
+    names = publish.publish(
+        dataclasses.replace(image_run, ensemble=members, experiment=experiment, students={}), tmp_path
+    )
+    assert names[1] == "fashion_mnist_own_ensemble"
+    batch = image_run.data.test.inputs[:4]
+    found = zoo.load_ensemble(names[1], source=tmp_path).predict_logits(batch)
+    np.testing.assert_allclose(found, members.predict_logits(batch), atol=2e-2)
+
+
+def test_members_that_cannot_be_one_model_are_refused(tmp_path, image_run):
+    def build(units, activation):
+        inputs = keras.Input((8, 8, 1))
+        x = keras.layers.Dense(units)(keras.layers.Flatten()(inputs))
+        return keras.Model(inputs, keras.layers.Dense(3, activation)(x))
+
+    for members, message in (
+        ([build(2, None), build(3, None)], "different architectures"),
+        ([build(2, "softmax"), build(2, "softmax")], "return probabilities"),
+    ):
+        with pytest.raises(ZooError, match=message):
+            publish.publish(dataclasses.replace(image_run, ensemble=Ensemble(members)), tmp_path / "zoo")
+    assert not (tmp_path / "zoo").exists()
