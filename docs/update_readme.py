@@ -20,7 +20,7 @@ WIDTH = 1000  # pixels; a phone shows it whole, and the repository stays small
 def main(run: Path) -> None:
     results = workdir.read_json(run / "results.json")
     heading, *lines = tables.cells(results)
-    command = re.sub(r" --workdir=\S+", "", results["command"])
+    command = re.sub(r" --(workdir|stage)=\S+", "", results["command"])
     minutes = sum(results["seconds"].values()) / 60
     text = [
         f"`{command}` gives, after {minutes:.0f} minutes of training on two cores:",

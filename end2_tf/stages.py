@@ -307,6 +307,11 @@ class Run(Trainer):
         ready = artefact.manifest() is not None
         if not ready:
             self.evaluate()
+        target, num = self._show_results(artefact)
+        return ready, target, f"{num} numbers"
+
+    def _show_results(self, artefact: Artefact) -> tuple[Path, int]:
+        """Copies an evaluation's numbers to the top of the workdir; returns the table there, and how many they are."""
         from end2_tf import tables
 
         results = workdir.read_json(artefact.path / "results.json")
@@ -316,7 +321,7 @@ class Run(Trainer):
             workdir.write_text(target, text)
         if not copy.is_file() or workdir.sha256(copy) != workdir.sha256(artefact.path / "results.json"):
             workdir.write_json(copy, results)
-        return ready, target, f"{len(results['rows'])} numbers"
+        return target, len(results["rows"])
 
     def evaluate(self) -> None:
         """Makes the evaluation; what it needs and isn't there is trained first."""
@@ -365,6 +370,7 @@ class Run(Trainer):
 
     def run_report(self) -> tuple[bool, Path, str]:
         self._require(self.plan.evaluation, "evaluate")
+        self._show_results(self.plan.evaluation)  # another evaluation in this workdir may have come between
         page = self.root.path / "report.html"
         artefact = Artefact(self.root.path, "report", "")
         manifest = artefact.manifest()

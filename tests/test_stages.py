@@ -154,6 +154,14 @@ def test_a_stage_alone_tells_what_it_needed(tmp_path, capsys):
     assert all(f"\n{stage}" in out for stage in ("ensemble", "transfer", "student", "evaluate", "report"))
 
 
+def test_a_report_shows_its_own_numbers_after_another_evaluation(finished):
+    first = (finished / "results.json").read_bytes()
+    assert cli.main(_args(finished, "--stage=evaluate", "--set", "evaluation.num_bins=7")) == 0
+    assert (finished / "results.json").read_bytes() != first
+    assert cli.main(_args(finished, "--stage=report")) == 0
+    assert (finished / "results.json").read_bytes() == first
+
+
 @pytest.mark.parametrize(
     "more",
     [
