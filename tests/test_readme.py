@@ -9,17 +9,20 @@ import pytest
 README = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
 
 
-def test_python_snippet_runs(tmp_path, monkeypatch):
+def test_python_snippets_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
-    assert blocks
+    spaces = []
     for block in blocks:
-        names = {}
-        exec(compile(block, "README.md", "exec"), names)  # the point is to run what readers copy
-        assert set(names["measures"]) >= {"probs", "alphas", "logits", "knowledge_uncertainty"}
-        np.testing.assert_allclose(
-            names["again"].predict(names["x"], verbose=0)["probs"], names["measures"]["probs"], atol=1e-6
-        )
+        spaces.append({})
+        exec(compile(block, "README.md", "exec"), spaces[-1])  # the point is to run what readers copy
+        assert set(spaces[-1]["measures"]) >= {"probs", "alphas", "logits", "knowledge_uncertainty"}
+    own, zoo = spaces
+    ours, theirs = (zoo[name]["knowledge_uncertainty"] for name in ("measures", "theirs"))
+    assert ours[1] > 0.2 > 0.1 > ours[0]  # beside the spirals, and between them
+    np.testing.assert_allclose(ours, theirs, atol=0.1)
+    again = own["again"].predict(own["x"], verbose=0)
+    np.testing.assert_allclose(again["probs"], own["measures"]["probs"], atol=1e-6)
 
 
 @pytest.mark.parametrize("command", re.findall(r"main\.py (--experiment=\S+)", README))
