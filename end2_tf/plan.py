@@ -82,6 +82,12 @@ class Plan:
             return []
         return [self.transfer, self.auxiliary] if self.experiment.methods[method].auxiliary else [self.transfer]
 
+    def all_recordings(self) -> list[Artefact]:
+        """Returns the recordings that the experiment's methods learn from, each once."""
+        return list(
+            {a.digest: a for method in self.experiment.student.methods for a in self.recordings(method)}.values()
+        )
+
     def student(self, method: str, seed: int) -> Artefact:
         """Returns the artefact of one student; seeds count from 0."""
         experiment = self.experiment

@@ -230,9 +230,7 @@ class Run(Trainer):
         """Returns the recordings that the experiment's methods need, each with the views it is made on."""
         from end2_tf import transfer
 
-        needed = {
-            artefact.digest for method in self.experiment.student.methods for artefact in self.plan.recordings(method)
-        }
+        needed = {artefact.digest for artefact in self.plan.all_recordings()}
         artefacts = [self.plan.transfer, *([self.plan.auxiliary] if self.data.auxiliary is not None else [])]
         views = transfer.make_views(
             self.experiment.transfer,
@@ -244,24 +242,24 @@ class Run(Trainer):
         return [(a, v) for a, v in zip(artefacts, views, strict=False) if a.digest in needed and v is not None]
 
     def run_transfer(self) -> tuple[bool, Path, str]:
-        needed = {a.digest: a for method in self.experiment.student.methods for a in self.plan.recordings(method)}
-        folder = self.root.path / "transfer"
+        needed, folder = self.plan.all_recordings(), self.root.path / "transfer"
         if not needed:
             return True, folder, "no method needs it"
-        was_ready = all(artefact.manifest() is not None for artefact in needed.values())
+        was_ready = all(artefact.manifest() is not None for artefact in needed)
         if not was_ready:
             self.prepare()
             self._require(self.plan.ensemble, "ensemble")
             self._record()
-        manifests = [artefact.manifest() or {} for artefact in needed.values()]
+        manifests = [artefact.manifest() or {} for artefact in needed]
         _, num_members, num_classes = manifests[0]["logits"]
         if self.experiment.transfer.mode == "online":
             return was_ready, folder, f"members are asked during training ({num_members} members)"
-        parts = [
-            f"{m['logits'][0]:,} inputs" + (f" in {len(m['views'])} views" if len(m["views"]) > 1 else "")
-            for m in manifests
-        ]
-        parts[1:] = [f"{part.replace(' inputs', ' auxiliary inputs')}" for part in parts[1:]]
+        parts = []
+        for artefact, manifest in zip(needed, manifests, strict=True):
+            kind = "auxiliary inputs" if artefact.digest == self.plan.auxiliary.digest else "inputs"
+            num_views = len(manifest["views"])
+            views = f" in {num_views} views" if num_views > 1 else ""
+            parts.append(f"{manifest['logits'][0]:,} {kind}{views}")
         return was_ready, folder, f"{' + '.join(parts)}, {num_members} members, {num_classes} classes"
 
     def _record(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 CSV_HEADER = "model,dataset,metric,value,sd,n"
@@ -127,3 +127,16 @@ def _cell(row: dict[str, Any] | None, factor: float, decimals: int) -> str:
 
 def _mean(row: dict[str, Any] | None, factor: float, decimals: int) -> str:
     return "–" if row is None or row["value"] is None else f"{factor * row['value']:.{decimals}f}"
+
+
+def markdown(table: Sequence[Sequence[str]], text: Collection[int] = (0,)) -> str:
+    """Returns a table as Markdown, columns of `text` to the left, numbers to the right.
+
+    Args:
+        table: A heading, then lines; cells as they should stand, a `|` in them escaped.
+        text: Numbers of the columns that hold words.
+    """
+    heading, *lines = table
+    ruler = "".join("|---" if column in text else "|--:" for column in range(len(heading))) + "|"
+    first, *rest = (f"| {' | '.join(line)} |" for line in (heading, *lines))
+    return "\n".join([first, ruler, *rest])

@@ -8,7 +8,7 @@ import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from end2_tf import workdir
+from end2_tf import tables, workdir
 from end2_tf.compare import answer, differences, picture, targets
 from end2_tf.compare.differences import BEST, Difference, amount
 from end2_tf.compare.runs import KINDS, Run, read
@@ -100,14 +100,19 @@ _NOTES = (
 
 
 def _section(run: Run, found: Sequence[Difference], checked: Sequence[Check]) -> list[str]:
-    blocks = [f"## {run.name}", " ".join(_facts(run)), _bullets(answer.of_run(run, found)), _markdown(results(run))]
+    blocks = [
+        f"## {run.name}",
+        " ".join(_facts(run)),
+        _bullets(answer.of_run(run, found)),
+        tables.markdown(results(run)),
+    ]
     if found:
-        blocks += ["### Differences", _markdown(difference_table(run, found))]
+        blocks += ["### Differences", tables.markdown(difference_table(run, found))]
     gaps = gap_table(run)
     if gaps:
-        blocks += ["### Share of the gap between single member and ensemble that is closed", _markdown(gaps)]
+        blocks += ["### Share of the gap between single member and ensemble that is closed", tables.markdown(gaps)]
     if checked:
-        blocks += ["### Targets", _markdown(check_table(run, checked), text=(0, 1))]
+        blocks += ["### Targets", tables.markdown(check_table(run, checked), text=(0, 1))]
     return blocks
 
 
@@ -209,13 +214,6 @@ def check_table(run: Run, checked: Sequence[Check]) -> Table:
 
 def _bullets(sentences: Iterable[str]) -> str:
     return "\n".join(f"- {sentence}" for sentence in sentences)
-
-
-def _markdown(table: Table, text: tuple[int, ...] = (0,)) -> str:
-    """Returns a table as Markdown, columns of `text` to the left, numbers to the right."""
-    heading, *lines = table
-    ruler = ["---" if column in text else "--:" for column in range(len(heading))]
-    return "\n".join(f"| {' | '.join(line)} |" for line in (heading, ruler, *lines))
 
 
 def _csv(found: answer.Found, checked: dict[str, list[Check]]) -> str:

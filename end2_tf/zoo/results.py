@@ -146,11 +146,5 @@ class Results:
 
 
 def markdown(table: Table, text: Collection[int] = (0,)) -> str:
-    """Returns a table as Markdown, columns of `text` to the left, numbers to the right."""
-    heading, *lines = table
-    ruler = "".join("|---" if column in text else "|--:" for column in range(len(heading))) + "|"
-    return "\n".join([_line(heading), ruler, *map(_line, lines)])
-
-
-def _line(cells: list[str]) -> str:
-    return f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |"
+    """Returns a table as Markdown; names that hold a `|` don't break it."""
+    return tables.markdown([[cell.replace("|", "/") for cell in line] for line in table], text)
