@@ -159,7 +159,16 @@ class Student:
     batch_size: Count = 128
     optimizer: Optimizer = Optimizer()
     num_seeds: Count = 1
-    methods: tuple[str, ...] = ("single_matched", "end", "end_aux", "end2_nll", "end2_nll_aux", "end2", "end2_aux")
+    seeds_of: dict[str, Count] = dataclasses.field(default_factory=dict)  # of some methods, instead of num_seeds
+    methods: tuple[str, ...] = (  # none: the ensemble alone
+        "single_matched",
+        "end",
+        "end_aux",
+        "end2_nll",
+        "end2_nll_aux",
+        "end2",
+        "end2_aux",
+    )
     mixed_precision: bool = False  # as the ensemble's
 
 
@@ -248,8 +257,6 @@ def check(experiment: Experiment) -> None:
     registry.check("backbone", experiment.ensemble.backbone, "ensemble.backbone")
     if experiment.student.backbone is not None:
         registry.check("backbone", experiment.student.backbone, "student.backbone")
-    if not experiment.student.methods:
-        raise ConfigError(f"student.methods is empty. Name at least one of: {', '.join(experiment.methods)}.")
     _check_names("data.ood", "an OOD set", experiment.data.ood, ("test", "validation", "map"))
     _check_names("data.shifted", "a shifted set", experiment.data.shifted, ("test", "validation", "map"))
     for name, source in experiment.data.shifted.items():
@@ -288,6 +295,9 @@ def check(experiment: Experiment) -> None:
         raise ConfigError(
             f"student.methods has {twice[0]!r} twice. Name each once; student.num_seeds=2 trains it twice."
         )
+    for name in experiment.student.seeds_of:
+        if name not in experiment.methods:
+            raise ConfigError(unknown("student.seeds_of", name, "a method", experiment.methods))
     for name in experiment.student.methods:
         if name not in experiment.methods:
             raise ConfigError(

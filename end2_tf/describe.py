@@ -49,13 +49,14 @@ def _cost(run: Run) -> list[str]:
     is_online = experiment.transfer.mode == "online"
     per_example = {"student": 3 * forward_flops(student), "teacher": num_members * forward_flops(member)}
     flops = 0.0
-    for name in experiment.student.methods:
+    students = [method for method, _, _ in run.plan.students()]
+    for name in students:
         inputs = 1 / (1 - share) if experiment.methods[name].auxiliary else 1.0
         asked = per_example["teacher"] if is_online and run.plan.is_distilled(name) else 0
         flops += inputs * (per_example["student"] + asked)
-    flops *= epoch * experiment.student.epochs * experiment.student.num_seeds
+    flops *= epoch * experiment.student.epochs
     lines.append(
-        f"  students {len(experiment.student.methods)} methods, {experiment.student.num_seeds} seeds: {flops:.2e} FLOPs"
+        f"  students {len(students)} by {len(experiment.student.methods)} methods: {flops:.2e} FLOPs"
         f"{', members asked online included' if is_online else ''}"
     )
     logits = sum(

@@ -89,7 +89,12 @@ def experiments(
         raise ConfigError(f"experiment {study.experiment!r} is no end2_tf.config.Experiment. Change its file.")
     if not study.variants:
         raise ConfigError(f"the study {study.title!r} has no variants. Give it at least one.")
-    common = {"student.methods": study.methods, "student.num_seeds": study.num_seeds, **study.base}
+    common = {
+        "student.methods": study.methods,
+        "student.num_seeds": study.num_seeds,
+        "student.seeds_of": {},
+        **study.base,
+    }
     found = {}
     for label, own in study.variants.items():
         last = {**original.smoke, **study.smoke} if smoke else {}

@@ -91,7 +91,7 @@ class Plan:
     def student(self, method: str, seed: int) -> Artefact:
         """Returns the artefact of one student; seeds count from 0."""
         experiment = self.experiment
-        settings = dataclasses.replace(experiment.student, num_seeds=1, methods=("any",))
+        settings = dataclasses.replace(experiment.student, num_seeds=1, seeds_of={}, methods=("any",))
         teacher = [recording.digest for recording in self.recordings(method)] or self.prints["alone"]
         own = self.ensemble.digest if experiment.ensemble.models else ""  # the student copies their architecture
         architecture = [experiment.ensemble.backbone, experiment.ensemble.options, own]
@@ -122,7 +122,11 @@ class Plan:
     def students(self) -> list[tuple[str, int, Artefact]]:
         """Returns (method, seed, artefact) of every student the experiment asks for."""
         settings = self.experiment.student
-        return [(m, s, self.student(m, s)) for m in settings.methods for s in range(settings.num_seeds)]
+        return [
+            (method, seed, self.student(method, seed))
+            for method in settings.methods
+            for seed in range(settings.seeds_of.get(method, settings.num_seeds))
+        ]
 
     @functools.cached_property
     def evaluation(self) -> Artefact:

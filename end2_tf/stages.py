@@ -252,15 +252,22 @@ class Run(Trainer):
             self._record()
         manifests = [artefact.manifest() or {} for artefact in needed]
         _, num_members, num_classes = manifests[0]["logits"]
+        knowledge = (self.plan.transfer.manifest() or {}).get("knowledge")
+        disagreement = (
+            f"; members' knowledge uncertainty {knowledge['transfer']:.2g} nats there, {knowledge['validation']:.2g} on "
+            "validation inputs"
+            if knowledge
+            else ""
+        )
         if self.experiment.transfer.mode == "online":
-            return was_ready, folder, f"members are asked during training ({num_members} members)"
+            return was_ready, folder, f"members are asked during training ({num_members} members){disagreement}"
         parts = []
         for artefact, manifest in zip(needed, manifests, strict=True):
             kind = "auxiliary inputs" if artefact.digest == self.plan.auxiliary.digest else "inputs"
             num_views = len(manifest["views"])
             views = f" in {num_views} views" if num_views > 1 else ""
             parts.append(f"{manifest['logits'][0]:,} {kind}{views}")
-        return was_ready, folder, f"{' + '.join(parts)}, {num_members} members, {num_classes} classes"
+        return was_ready, folder, f"{' + '.join(parts)}, {num_members} members, {num_classes} classes{disagreement}"
 
     def _record(self) -> None:
         from end2_tf import transfer
@@ -273,6 +280,12 @@ class Run(Trainer):
             started = time.monotonic()
             artefact.begin()
             details = transfer.record(ensemble, views, settings, artefact.path, report=self.progress)
+            if artefact is self.plan.transfer:
+                shown = views.inputs if settings.mode == "clean" else views.array(0)
+                details["knowledge"] = {
+                    name: transfer.disagreement(ensemble, inputs)
+                    for name, inputs in (("transfer", shown), ("validation", self.data.validation.inputs))
+                }
             artefact.finish(
                 seconds=time.monotonic() - started,
                 members=(self.plan.ensemble.manifest() or {}).get("weights", []),

@@ -53,7 +53,7 @@ class Line:
 
 
 def lines(results: Mapping[str, Results], ensembles: Mapping[str, str]) -> list[Line]:
-    """Returns a study's lines: each variant's students, after the teachers that they learned from.
+    """Returns a study's lines: each variant's students, or without any its members, after their teachers.
 
     Args:
         results: Of each variant's evaluation, by label.
@@ -72,6 +72,8 @@ def lines(results: Mapping[str, Results], ensembles: Mapping[str, str]) -> list[
             taught.add((num, ensembles[label]))
             found.append(Line(f"ensemble of the first {num}", label, "teacher", each))
         methods = each["config"]["student"]["methods"]
+        if not methods:
+            found.append(Line(f"one member, {label}", label, "single", each))
         found += [Line(label if len(methods) == 1 else f"{label}: {m}", label, m, each) for m in methods]
     return found
 
@@ -137,19 +139,25 @@ def protocol(found: list[Line], experiment: str, methods: tuple[str, ...]) -> st
     """
     first = found[0].results
     evaluations = {id(line.results): line.results for line in found}
-    students = [each["config"]["student"] for each in evaluations.values()]
-    used = [tuple(student["methods"]) for student in students]
-    methods = methods if methods in used else used[0]  # a user may have set others for all
+    students = [student for each in evaluations.values() if (student := each["config"]["student"])["methods"]]
+    trained = ""
+    if students:
+        used = [tuple(student["methods"]) for student in students]
+        methods = methods if methods in used else used[0]  # a user may have set others for all
+        seeds = sorted({student["num_seeds"] for student in students})
+        epochs = sorted({student["epochs"] for student in students})
+        trained = (
+            f", students by `{', '.join(methods)}` unless a line says otherwise, {_range(epochs)} epochs, "
+            f"{_range(seeds)} seed{'' if seeds == [1] else 's'} each"
+        )
+    members = _range(sorted({each["num_members"] for each in evaluations.values()}))
     further = [f"{name} {num:,}" for name, num in first["counts"].items() if name != SPLIT]
-    seeds = sorted({student["num_seeds"] for student in students})
-    epochs = sorted({student["epochs"] for student in students})
     sets = f", told from {', '.join(further)}" if further else ""
     return (
-        f"One thing at a time is changed in the experiment `{experiment}`: {first['num_members']} members, students by "
-        f"`{', '.join(methods)}` unless a line says otherwise, {_range(epochs)} epochs, {_range(seeds)} "
-        f"seed{'' if seeds == [1] else 's'} each. Measured on {first['counts'][SPLIT]:,} validation inputs{sets}. No "
-        "number here is of the test set, or of an OOD set that the experiment is tested on. Mean ± standard deviation "
-        "over seeds (n); without them n is 1."
+        f"One thing at a time is changed in the experiment `{experiment}`: {members} members{trained}. Measured on "
+        f"{first['counts'][SPLIT]:,} validation inputs{sets}. No number here is of the test set, or of an OOD set that "
+        f"the experiment is tested on. Mean ± standard deviation over {'seeds' if students else 'members'} (n); "
+        "without them n is 1."
     )
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from end2_tf import config, workdir
+from end2_tf import config, uncertainty, workdir
 from end2_tf.config import Augmentation
 from end2_tf.data.views import CLEAN, Views
 from end2_tf.ensemble import Ensemble
@@ -206,6 +206,16 @@ def record(
         "augmentation": dataclasses.asdict(views.augmentation),
         "logits": [len(views.inputs), ensemble.num_members, ensemble.num_classes],
     }
+
+
+def disagreement(ensemble: Ensemble, inputs: np.ndarray, num: int = 5000) -> float:
+    """Returns the members' mean knowledge uncertainty, nats, on the first `num` of some inputs.
+
+    On what they were trained on members agree too closely to teach where they disagree; transfer inputs are about right
+    where this is as on held-out inputs.
+    """
+    measured = uncertainty.from_members(ensemble.predict_logits(inputs[:num]))
+    return float(np.mean(measured["knowledge_uncertainty"]))
 
 
 def recorded_views(settings: config.Transfer, augmentation: Augmentation) -> list[int]:

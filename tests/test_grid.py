@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from end2_tf import config, grid, registry
@@ -18,11 +20,12 @@ def study(variants=None, **more):
 
 @pytest.mark.parametrize("name", registry.studies())
 @pytest.mark.parametrize("smoke", [False, True])
-def test_every_study_comes_to_experiments_of_one_ensemble(name, smoke):
+def test_every_study_comes_to_experiments_of_one_ensemble_or_is_about_ensembles(name, smoke):
     found = grid.find(name)
     experiments = grid.experiments(found, smoke=smoke)
     assert list(experiments) == list(found.variants)
-    assert len({config.digest(e.ensemble, e.seed) for e in experiments.values()}) == 1
+    ensembles = {config.digest(e.ensemble, e.seed) for e in experiments.values()}
+    assert len(ensembles) == (1 if found.methods or smoke else len(experiments))
     assert found.question.endswith("?")
     if not smoke:
         assert len({config.digest(e) for e in experiments.values()}) == len(experiments)  # no variant twice
@@ -93,3 +96,12 @@ def test_test_sets_take_no_part_however_they_are_named(change):
     with pytest.raises(ConfigError, match=r"a test set of the experiment|is the in-domain test split, corrupted"):
         grid.experiments(found)
     grid.experiments(study({"x": {"data.ood.y": Source("svhn_cropped")}}))
+
+
+@pytest.mark.parametrize("name", [name for name in registry.studies() if name.endswith("_saturation")])
+def test_saturation_doubles_the_epochs_of_the_members_that_are_published(name):
+    found = grid.find(name)
+    published = registry.experiments()[found.experiment].ensemble
+    once, twice = (e.ensemble for e in grid.experiments(found).values())
+    assert once == published
+    assert twice == dataclasses.replace(published, epochs=2 * published.epochs, num_members=4)

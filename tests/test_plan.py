@@ -88,3 +88,11 @@ def test_auxiliary_recordings_stay_when_in_domain_views_change(experiment, tmp_p
     assert one.auxiliary.digest == other.auxiliary.digest
     assert one.transfer.digest != other.transfer.digest
     assert one.student("end2_aux", 0).digest != other.student("end2_aux", 0).digest
+
+
+def test_a_method_can_have_more_seeds_than_the_others(experiment, tmp_path):
+    changes = ["student.methods=end,end2_aux", "student.num_seeds=1", "student.seeds_of.end2_aux=3"]
+    before = Plan(experiment, Workdir(tmp_path), None)
+    plan = Plan(config.override(experiment, changes), Workdir(tmp_path), None)
+    assert [(method, seed) for method, seed, _ in plan.students()] == [("end", 0), *(("end2_aux", s) for s in range(3))]
+    assert plan.student("end2_aux", 2).digest == before.student("end2_aux", 2).digest

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import pytest
 
-from end2_tf import checkpoint, cli, registry, stages, workers
+from end2_tf import checkpoint, cli, registry, stages, uncertainty, workers
 from end2_tf.tasks import Task
 from end2_tf.workdir import Workdir
 
@@ -350,3 +350,23 @@ def test_two_methods_of_the_same_settings_are_one_student(tmp_path, capsys):
     changes = (*SMALL, "ensemble.num_members=1", "student.epochs=1", twin, "student.methods=single_matched,twin")
     assert cli.main(_args(tmp_path, "--stage=student", changes=changes)) == 0
     assert len(list(tmp_path.glob("student/*/model.keras"))) == 1
+
+
+def test_the_transfer_stage_tells_how_much_members_disagree_on_its_inputs(finished, capsys):
+    assert cli.main(_args(finished, "--stage=transfer")) == 0
+    (folder,) = {path.parent for path in (finished / "transfer").glob("*/manifest.json") if "knowledge" in _json(path)}
+    knowledge = _json(folder / "manifest.json")["knowledge"]
+    measured = uncertainty.from_members(np.load(folder / "view_000.npy")[:5000])["knowledge_uncertainty"]
+    assert knowledge["transfer"] == pytest.approx(float(np.mean(measured)), rel=1e-5)
+    told = f"{knowledge['transfer']:.2g} nats there, {knowledge['validation']:.2g} on validation inputs"
+    assert told in capsys.readouterr().out
+
+
+def test_an_ensemble_alone_is_evaluated_and_reported(tmp_path):
+    assert cli.main(_args(tmp_path, changes=(*SMALL, "student.methods=", "ensemble.epochs=1"))) == 0
+    assert {r["model"] for r in _rows(tmp_path)} == {"single", "ensemble", "bayes"}
+    assert "ensemble" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def _json(path):
+    return json.loads(path.read_text(encoding="utf-8"))

@@ -85,6 +85,22 @@ def test_ensembles_that_differ_stand_before_their_students():
     assert [line.variant for line in found] == ["a", "a", "b", "b"]
 
 
+def test_without_students_members_are_compared():
+    found = study_tables.lines(
+        {"a": results(ENSEMBLE, methods=()), "b": results(ENSEMBLE, methods=())}, {"a": "1", "b": "2"}
+    )
+    assert [line.label for line in found] == [
+        "ensemble of 20, a",
+        "one member, a",
+        "ensemble of 20, b",
+        "one member, b",
+    ]
+    assert study_tables.in_domain(found, ("error",))[2] == ["one member, a", "10.00 ± 0.10 (20)"]
+    text = study_tables.protocol(found, "spirals", ())
+    assert "`spirals`: 20 members. Measured" in text
+    assert "over members (n)" in text
+
+
 def test_tables_are_mean_spread_and_n(lines):
     table = study_tables.in_domain(lines, COLUMNS)
     assert table[0] == ["variant", "error %", "NLL", "KL", "PRR", "ECE %", "rank corr.", "knowledge ratio"]
