@@ -95,6 +95,8 @@ class Optimizer:
     learning_rate: Positive = 1e-3
     schedule: Literal["constant", "cosine", "one_cycle"] = "cosine"
     cycle: Fraction = 2 / 3  # one_cycle: share of the training that the cycle takes
+    floor: Fraction = 0.0  # cosine: share of the learning rate that it ends at
+    average: ShareBelowOne = 0.0  # momentum of a moving average of the weights, which is the result; 0: no averaging
     weight_decay: NonNegative = 0.0  # decoupled; never on biases and normalisation
     clip_norm: Positive | None = None
 

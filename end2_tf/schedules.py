@@ -16,16 +16,19 @@ PEAK = 10.0  # of one_cycle, in units of the base rate
 FINAL_RATE = 1e-6  # of one_cycle, where the base rate isn't lower
 
 
-def learning_rate(kind: str, base: float, step: ArrayLike, num_steps: int, cycle: float = 2 / 3) -> NDArray[np.float64]:
+def learning_rate(
+    kind: str, base: float, step: ArrayLike, num_steps: int, cycle: float = 2 / 3, floor: float = 0.0
+) -> NDArray[np.float64]:
     """Returns the learning rate at a step.
 
     Args:
-        kind: `constant`; `cosine`, half a period from `base` to 0 at `num_steps`; or `one_cycle`, linear from `base`
-            to 10·`base` over half the cycle, back over the other half, then linear to 1e-6 at `num_steps`.
+        kind: `constant`; `cosine`, half a period from `base` to `floor` of it at `num_steps`; or `one_cycle`, linear
+            from `base` to 10·`base` over half the cycle, back over the other half, then linear to 1e-6 at `num_steps`.
         base: Learning rate at step 0, above 0.
         step: Steps done so far; any shape. Beyond `num_steps` the last value holds.
         num_steps: Length of the training, in steps.
         cycle: one_cycle's share of the training, in [0, 1].
+        floor: cosine's last value, as a share of `base`, in [0, 1].
 
     Returns:
         Float64 of `step`'s shape.
@@ -42,7 +45,7 @@ def learning_rate(kind: str, base: float, step: ArrayLike, num_steps: int, cycle
     if kind == "constant":
         return np.full_like(position, base)[()]
     if kind == "cosine":
-        return (base * 0.5 * (1 + np.cos(np.pi * _ratio(position, num_steps))))[()]
+        return (base * (floor + (1 - floor) * 0.5 * (1 + np.cos(np.pi * _ratio(position, num_steps)))))[()]
     end = cycle * num_steps
     peak = PEAK * base
     rising = base + (peak - base) * _ratio(position, end / 2)

@@ -254,8 +254,8 @@ class Run(Trainer):
         _, num_members, num_classes = manifests[0]["logits"]
         knowledge = (self.plan.transfer.manifest() or {}).get("knowledge")
         disagreement = (
-            f"; members' knowledge uncertainty {knowledge['transfer']:.2g} nats there, {knowledge['validation']:.2g} on "
-            "validation inputs"
+            f"; members' knowledge uncertainty {knowledge['transfer']:.2g} nats there, {knowledge['validation']:.2g} "
+            "on validation inputs"
             if knowledge
             else ""
         )

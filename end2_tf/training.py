@@ -35,17 +35,18 @@ class LearningRate(keras.optimizers.schedules.LearningRateSchedule):
         num_steps: Length of the training.
     """
 
-    def __init__(self, schedule: str, base: float, num_steps: int, cycle: float):
-        self.schedule, self.base, self.num_steps, self.cycle = schedule, base, num_steps, cycle
+    def __init__(self, schedule: str, base: float, num_steps: int, cycle: float, floor: float = 0.0):
+        self.schedule, self.base, self.num_steps, self.cycle, self.floor = schedule, base, num_steps, cycle, floor
         steps = np.arange(num_steps)
-        self._table = np.asarray(schedules.learning_rate(schedule, base, steps, num_steps, cycle), np.float32)
+        self._table = np.asarray(schedules.learning_rate(schedule, base, steps, num_steps, cycle, floor), np.float32)
 
     def __call__(self, step: Any) -> Any:
         position = tf.clip_by_value(tf.cast(step, tf.int32), 0, self.num_steps - 1)
         return tf.gather(tf.constant(self._table), position)
 
     def get_config(self) -> dict[str, Any]:
-        return {"schedule": self.schedule, "base": self.base, "num_steps": self.num_steps, "cycle": self.cycle}
+        names = ("schedule", "base", "num_steps", "cycle", "floor")
+        return {name: getattr(self, name) for name in names}
 
 
 @contextlib.contextmanager
@@ -64,13 +65,29 @@ def precision(mixed: bool) -> Iterator[None]:
 
 def optimizer(settings: config.Optimizer, num_steps: int) -> keras.optimizers.Optimizer:
     """Returns Adam with the schedule over `num_steps` steps; weight decay spares biases and normalisation."""
-    rate = LearningRate(settings.schedule, settings.learning_rate, num_steps, settings.cycle)
+    rate = LearningRate(settings.schedule, settings.learning_rate, num_steps, settings.cycle, settings.floor)
     adam = keras.optimizers.Adam(
-        learning_rate=rate, weight_decay=settings.weight_decay or None, global_clipnorm=settings.clip_norm
+        learning_rate=rate,
+        weight_decay=settings.weight_decay or None,
+        global_clipnorm=settings.clip_norm,
+        use_ema=settings.average > 0,
+        ema_momentum=settings.average,
     )
     if settings.weight_decay:
         adam.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     return adam
+
+
+@contextlib.contextmanager
+def averaged(model: keras.Model) -> Iterator[None]:
+    """Gives a model in training its averaged weights for a while, where its optimiser averages them."""
+    own = [np.asarray(v) for v in model.trainable_variables] if model.optimizer.use_ema else []
+    model.optimizer.finalize_variable_values(model.trainable_variables)
+    try:
+        yield
+    finally:
+        for variable, value in zip(model.trainable_variables, own, strict=False):
+            variable.assign(value)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,6 +183,7 @@ def fit(
             verbose=0,
             callbacks=[history, *scalars, *(callbacks or [])],
         )
+    model.optimizer.finalize_variable_values(model.trainable_variables)  # a checkpoint's own aren't averaged
     if not all(np.isfinite(np.asarray(w)).all() for w in model.trainable_variables):
         raise TrainingError(
             "the weights aren't finite any more. Try a smaller learning rate, or optimizer.clip_norm=10."
@@ -221,7 +239,8 @@ class _History(keras.callbacks.Callback):
         row["temperature"] = self.temperature(epoch) if self.temperature is not None else 1.0
         last = epoch + 1 == self.epochs
         if self.validate is not None and (last or (epoch + 1) % self.every == 0):
-            row |= self.validate(self.model)
+            with averaged(self.model):
+                row |= self.validate(self.model)
             if math.isnan(row["validation_nll"]):
                 raise TrainingError(
                     f"the network's outputs aren't finite any more after epoch {epoch + 1}. Try a smaller learning "

@@ -27,6 +27,11 @@ def test_cosine_golden_points():
     assert_allclose(got, [2.0, 1.5, 1.0, 0.0, 0.0], atol=1e-15)
 
 
+def test_cosine_ends_at_its_floor():
+    got = schedules.learning_rate("cosine", 2.0, [0, 450, 900, 901], STEPS, floor=0.1)
+    assert_allclose(got, [2.0, 1.1, 0.2, 0.2], atol=1e-15)
+
+
 def test_constant_rate():
     assert_array_equal(schedules.learning_rate("constant", 0.1, np.arange(5), 3), np.full(5, 0.1))
 

@@ -13,6 +13,7 @@ from end2_tf.losses import CrossEntropy
 X = np.random.default_rng(0).normal(size=(40, 2)).astype(np.float32)
 Y = (X[:, 0] > 0).astype(np.int64)
 STEPS = 5
+VALID = {"validation_error": 0.1, "validation_nll": 0.3}
 
 
 def _model(dropout=0.0):
@@ -64,18 +65,23 @@ class _Stop(keras.callbacks.Callback):
             raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("dropout", [0.0, 0.5])
-def test_an_interrupted_training_ends_in_the_same_weights(tmp_path, monkeypatch, dropout):
+@pytest.mark.parametrize(("dropout", "average"), [(0.0, 0.0), (0.5, 0.0), (0.0, 0.9)])
+def test_an_interrupted_training_ends_in_the_same_weights(tmp_path, monkeypatch, dropout, average):
+    more = {"settings": Optimizer(learning_rate=1e-2, average=average), "validate": lambda model: VALID}
     whole = _model(dropout)
-    expected = _fit(whole)
+    expected = _fit(whole, **more)
     monkeypatch.setattr("end2_tf.checkpoint.SECONDS_BETWEEN", 0.0)
     path = tmp_path / "c.npz"
     with pytest.raises(KeyboardInterrupt):
-        _fit(_model(dropout), checkpoint=path, callbacks=[_Stop()])
+        _fit(_model(dropout), checkpoint=path, callbacks=[_Stop()], **more)
     keras.utils.set_random_seed(99)
     resumed = _model(dropout)
     resumed.set_weights([w + 1 for w in resumed.get_weights()])
-    rows = _fit(resumed, checkpoint=path)
+    rows = _fit(resumed, checkpoint=path, **more)
+    again = _model(dropout)  # killed after its last epoch, before its result was safe
+    _fit(again, checkpoint=path, **more)
+    for a, b in zip(again.get_weights(), whole.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
     for a, b in zip(resumed.get_weights(), whole.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
     np.testing.assert_array_equal([r["loss"] for r in rows], [r["loss"] for r in expected])
@@ -118,6 +124,27 @@ def test_learning_rate_in_the_graph_is_the_schedule():
     assert float(rate(1000)) == pytest.approx(expected[-1])
     again = training.LearningRate.from_config(rate.get_config())
     assert float(again(30)) == float(rate(30))
+
+
+def test_the_result_is_a_moving_average_of_the_weights():
+    settings = Optimizer(learning_rate=1e-2, average=0.9)
+    model, by_hand = _model(), _model()
+    adam = training.optimizer(Optimizer(learning_rate=1e-2), 3 * STEPS)
+    means = [np.asarray(v) for v in by_hand.trainable_variables]
+    for step, (x, y) in enumerate(_batches(3)(0)):
+        with tf.GradientTape() as tape:
+            loss = CrossEntropy()(y, by_hand(x))
+        adam.apply(tape.gradient(loss, by_hand.trainable_variables), by_hand.trainable_variables)
+        share = 0.9 if step else 0.0
+        means = [
+            share * m + (1 - share) * np.asarray(v) for m, v in zip(means, by_hand.trainable_variables, strict=True)
+        ]
+    seen = []
+    _fit(model, epochs=3, settings=settings, validate=lambda m: seen.append(m.get_weights()) or VALID)
+    for mean, weight, last in zip(means, model.get_weights(), by_hand.get_weights(), strict=True):
+        np.testing.assert_allclose(weight, mean, atol=1e-6)
+        assert np.abs(weight - last).max() > 1e-3
+    np.testing.assert_array_equal(seen[-1][0], model.get_weights()[0])  # what is measured is what is returned
 
 
 def test_weight_decay_spares_biases():

@@ -80,6 +80,7 @@ def train(
         if progress is not None:
             progress(epoch + 1, settings.epochs, {"loss": float(values.mean())})
     state.save(losses)
+    adam.finalize_variable_values(trainable)
     for index, member in enumerate(members):
         for variable, stack in zip(member.trainable_variables, trainable, strict=True):
             variable.assign(stack[index])

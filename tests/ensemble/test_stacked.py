@@ -78,3 +78,15 @@ def test_an_interrupted_stack_goes_on(data, tmp_path, monkeypatch):
     for a, b in zip(expected, resumed, strict=True):
         for x, y in zip(a, b, strict=True):
             np.testing.assert_array_equal(x, y)
+
+
+def test_a_stack_is_averaged_member_by_member(data):
+    average = config.Optimizer(learning_rate=1e-2, average=0.5)
+    together, alone = ([_member(seed) for seed in seeds] for seeds in ([1, 2], [2]))
+    settings = config.Ensemble(epochs=2, batch_size=16, optimizer=average)
+    stacked.train(together, data, settings, seeds=[1, 2])
+    stacked.train(alone, data, settings, seeds=[2])
+    last, _ = _train(data, [2], epochs=2)
+    for a, b, c in zip(together[1].get_weights(), alone[0].get_weights(), last[0], strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+        assert np.abs(b - c).max() > 1e-3
