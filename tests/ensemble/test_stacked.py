@@ -81,7 +81,7 @@ def test_an_interrupted_stack_goes_on(data, tmp_path, monkeypatch):
 
 
 def test_a_stack_is_averaged_member_by_member(data):
-    average = config.Optimizer(learning_rate=1e-2, average=0.5)
+    average = config.Optimizer(learning_rate=1e-2, average=0.9)
     together, alone = ([_member(seed) for seed in seeds] for seeds in ([1, 2], [2]))
     settings = config.Ensemble(epochs=2, batch_size=16, optimizer=average)
     stacked.train(together, data, settings, seeds=[1, 2])
