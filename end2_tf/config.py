@@ -45,16 +45,17 @@ class Augmentation:
     """Random changes of a training example. One draw of all of them is a *view* (see end2_tf.data.augmentation)."""
 
     flip: bool = False  # horizontally, with probability 1/2
-    shift: CountOrZero = 0  # pixels, uniform in [-shift, shift] on each axis, reflected at the border
+    shift: NonNegative = 0  # pixels, uniform in ±shift on each axis, whole ones if shift is whole; reflected at borders
     rotation: Annotated[float, Field(ge=0, le=180), _Number] = 0.0  # degrees, uniform in [-rotation, rotation]
     scale: Annotated[float, Field(ge=0, le=2), _Number] = 0.0  # ln of the enlargement, uniform in ±scale, per axis
     invert: Fraction = 0.0  # probability that pixel values v become 255 - v
     jitter: NonNegative = 0.0  # standard deviation of added noise; 1 is the training inputs' own, per feature
     mixup: Fraction = 0.0  # probability that an input is mixed up with another one, in a proportion uniform in [0, 1]
+    share: Fraction = 1.0  # of the inputs that are changed at all in a view, each view others
 
     @property
     def is_identity(self) -> bool:
-        return not (self.changes_images or self.jitter or self.mixup)
+        return self.share == 0 or not (self.changes_images or self.jitter or self.mixup)
 
     @property
     def changes_images(self) -> bool:

@@ -11,7 +11,13 @@ import tensorflow as tf
 
 from end2_tf.config import Augmentation
 
-_IMAGES, _FEATURES, _SCALES, _MIXTURES = 1, 2, 3, 4  # keep the kinds of table apart where seed and view agree
+_IMAGES, _FEATURES, _SCALES, _MIXTURES, _CHANGED = (
+    1,
+    2,
+    3,
+    4,
+    5,
+)  # keep the kinds of table apart where seed and view agree
 NUM_CHANGES = 7  # columns of an image's change
 _CHUNK = 4096  # images resampled at a time
 
@@ -26,7 +32,7 @@ def draws(augmentation: Augmentation, seed: int, view: int, num_examples: int) -
         num_examples: Rows wanted.
 
     Returns:
-        (num_examples, 7) float32: flipped (0 or 1), shift down and shift right in whole pixels, rotation in radians
+        (num_examples, 7) float32: flipped (0 or 1), shift down and shift right in pixels, rotation in radians
         (positive turns right towards down, clockwise as seen), ln of the enlargement of height and of width, inverted
         (0 or 1). Each column has draws of its own, so that switching one change on or off leaves the others as they
         were.
@@ -36,7 +42,11 @@ def draws(augmentation: Augmentation, seed: int, view: int, num_examples: int) -
     table = np.zeros((num_examples, NUM_CHANGES), np.float32)
     if augmentation.flip:
         table[:, 0] = uniform[:, 0] < 0.5
-    table[:, 1:3] = np.floor(uniform[:, 1:3] * (2 * augmentation.shift + 1)) - augmentation.shift
+    shift = augmentation.shift
+    if float(shift).is_integer():
+        table[:, 1:3] = np.floor(uniform[:, 1:3] * (2 * shift + 1)) - shift
+    else:
+        table[:, 1:3] = shift * (2 * uniform[:, 1:3] - 1)
     table[:, 3] = np.deg2rad(augmentation.rotation) * (2 * uniform[:, 3] - 1)
     table[:, 4:6] = augmentation.scale * (2 * scales[:, :2] - 1)
     table[:, 6] = scales[:, 2] < augmentation.invert
@@ -67,6 +77,11 @@ def mixtures(share: float, seed: int, view: int, num_examples: int, num_partners
     return np.minimum((uniform[:, 2] * num_partners).astype(np.int64), num_partners - 1), weights
 
 
+def changed(share: float, seed: int, view: int, num_examples: int) -> np.ndarray:
+    """Draws which examples a view changes: (num_examples,) bool, of which about `share` are true."""
+    return np.random.default_rng([seed, view, _CHANGED]).random(num_examples) < share
+
+
 def change_images(images: np.ndarray, table: np.ndarray) -> np.ndarray:
     """Changes many images as `apply_images` does; flips and shifts alone by indexing, which is ten times as fast.
 
@@ -77,7 +92,7 @@ def change_images(images: np.ndarray, table: np.ndarray) -> np.ndarray:
     Returns:
         uint8 images of the same shape.
     """
-    if table[:, 3:6].any():
+    if table[:, 3:6].any() or (table[:, 1:3] % 1).any():
         chunks = range(0, len(images), _CHUNK)
         return np.concatenate([apply_images(images[i : i + _CHUNK], table[i : i + _CHUNK]).numpy() for i in chunks])
     height, width = images.shape[1:3]

@@ -80,8 +80,8 @@ class Views:
             if self._latest_mixture is None or self._latest_mixture[0] != view:
                 num_partners = len(self.inputs if self.partners is None else self.partners)
                 share = self.augmentation.mixup
-                drawn = augment.mixtures(share, self.seed, view, len(self.inputs), num_partners)
-                self._latest_mixture = (view, drawn)
+                partners, weights = augment.mixtures(share, self.seed, view, len(self.inputs), num_partners)
+                self._latest_mixture = (view, (partners, np.where(self._is_changed(view), weights, np.float32(1))))
             return self._latest_mixture[1]
 
     def _make(self, view: int) -> np.ndarray:
@@ -97,7 +97,19 @@ class Views:
         result[rows] = np.rint(mixed) if changed.dtype == np.uint8 else mixed
         return result
 
+    def _is_changed(self, view: int) -> np.ndarray:
+        return augment.changed(self.augmentation.share, self.seed, view, len(self.inputs))
+
     def _change(self, view: int) -> np.ndarray:
+        changed = self._change_all(view)
+        if self.augmentation.share == 1 or changed is self.inputs:
+            return changed
+        kept = ~self._is_changed(view)
+        result = changed.copy()
+        result[kept] = self.inputs[kept]
+        return result
+
+    def _change_all(self, view: int) -> np.ndarray:
         num = len(self.inputs)
         if self.feature_scale is None:
             if not self.augmentation.changes_images:

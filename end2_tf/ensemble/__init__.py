@@ -59,7 +59,8 @@ def engine(settings: config.Ensemble, member: keras.Model) -> str:
         ConfigError: the settings ask for stacking, and the architecture or the augmentation doesn't allow it.
     """
     drops = any(isinstance(layer, keras.layers.Dropout) and layer.rate for layer in member.layers)
-    augmented = settings.augmentation.changes_images or settings.augmentation.mixup
+    augmentation = settings.augmentation
+    augmented = augmentation.changes_images or augmentation.mixup or (augmentation.jitter and augmentation.share < 1)
     can_stack = is_batchable(member) and not drops and not augmented
     if settings.engine == "stacked" and not can_stack:
         kinds = sorted({type(layer).__name__ for layer in member.layers})

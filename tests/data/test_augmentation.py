@@ -47,6 +47,19 @@ def test_shift_is_a_mirrored_border(images, down, right):
     assert_array_equal(changed(images, 0, down, right, 0), shifted(images, down, right))
 
 
+def test_a_shift_that_is_not_whole_is_any_within_it():
+    table = draws(Augmentation(shift=1.5), 0, 0, 2000)
+    assert np.abs(table[:, 1:3]).max() <= 1.5
+    assert (table[:, 1:3] % 1 > 0).all()
+    assert_allclose(table[:, 1:3].std(0), 1.5 / np.sqrt(3), rtol=0.05)
+    assert set(np.unique(draws(Augmentation(shift=1.0), 0, 0, 2000)[:, 1:3])) == {-1.0, 0.0, 1.0}
+
+
+def test_half_a_pixel_is_between_two(images):
+    down = changed(images, 0, 0.5, 0, 0).astype(float)
+    assert_allclose(down, (shifted(images, 0, 0).astype(float) + shifted(images, 1, 0)) / 2, atol=0.51)
+
+
 def test_flip_comes_before_shift(images):
     assert_array_equal(changed(images, 1, 2, -3, 0), shifted(np.flip(images, axis=2), 2, -3))
 

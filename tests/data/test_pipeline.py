@@ -107,6 +107,22 @@ def test_a_mixture_is_of_two_inputs_in_their_views():
     np.testing.assert_allclose(outside.array(0), weights * _images(4) + (1 - weights) * images[partners], atol=0.501)
 
 
+def test_a_view_can_leave_a_share_of_the_inputs_as_they_are():
+    images = np.random.default_rng(0).integers(0, 256, (400, 6, 6, 1)).astype(np.uint8)
+    views = Views(Augmentation(invert=1.0, shift=1.5, mixup=0.5, share=0.6), images, 4)
+    same = (views.array(3) == images).all((1, 2, 3))
+    assert same.mean() == pytest.approx(0.4, abs=0.08)
+    _, weights = views.mixture(3)
+    assert (weights[same] == 1).all()
+    assert (weights < 1).mean() == pytest.approx(0.3, abs=0.08)
+    whole = Views(Augmentation(invert=1.0, shift=1.5, mixup=0.5), images, 4)
+    alone = weights == 1
+    np.testing.assert_array_equal(views.array(3)[alone & ~same], whole.array(3)[alone & ~same])
+    other = (views.array(2) == images).all((1, 2, 3))
+    assert (other != same).any()
+    assert Views(Augmentation(shift=2, share=0.0), images, 4).array(1) is images
+
+
 def test_labels_are_mixed_as_inputs_are():
     images, labels = _images(), np.arange(10) % 3
     views = Views(Augmentation(mixup=0.7), images, 4)
