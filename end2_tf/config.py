@@ -143,6 +143,7 @@ class Method:
     offset: Fraction = 0.0  # of the Dirichlet head: alphas = exp(logits) + offset
     auxiliary: bool = False
     augmentation: Augmentation | None = None  # losses on labels: instead of the members'
+    labels: ShareBelowOne = 0.0  # losses on members: share of the true label in the target of the mean
     temperature: Annotated[float, Field(ge=1), _Number] = 1.0  # T0
     temperature_schedule: Literal["constant", "anneal"] = "constant"
     temperature_cycle: Fraction = 2 / 3  # anneal: T0 for half of it, linear to 1 over the other half
@@ -288,6 +289,8 @@ def check(experiment: Experiment) -> None:
                 f"methods.{name}.augmentation is set, but its loss {method.loss!r} learns from members, on the views "
                 "of the transfer set. Set transfer.augmentation instead."
             )
+        if method.labels:
+            _check_labels(name, method, experiment.transfer)
         if method.temperature_schedule == "anneal" and method.temperature_cycle == 0:
             raise ConfigError(
                 f"methods.{name}.temperature_cycle is 0, so there is nothing to anneal over. Allowed: above 0, at most "
@@ -331,6 +334,25 @@ def _check_leaves_test_alone(data: Data) -> None:
                     f"data.{field}.{name} is the in-domain test split, corrupted, but evaluation.split is "
                     f"'validation'. Set data.{field}.{name}.options.split=validation, or leave it out."
                 )
+
+
+def _check_labels(name: str, method: Method, transfer: Transfer) -> None:
+    """Raises ConfigError where a true label can't be part of a method's target."""
+    field = f"methods.{name}.labels"
+    if registry.is_on_labels(method.loss):
+        raise ConfigError(
+            f"{field} is {method.labels:g}, but its loss {method.loss!r} has no other target. Set it to 0."
+        )
+    if method.temperature != 1:
+        raise ConfigError(
+            f"{field} is {method.labels:g} and methods.{name}.temperature {method.temperature:g}, but labels have no "
+            f"temperature. Set {field}=0 or methods.{name}.temperature=1."
+        )
+    if transfer.mode == "online":
+        raise ConfigError(
+            f"{field} is {method.labels:g}, but transfer.mode is 'online', where targets are what members say alone. "
+            "Set transfer.mode=views or clean."
+        )
 
 
 def _check_names(field: str, kind: str, names: Mapping[str, Any], reserved: tuple[str, ...]) -> None:

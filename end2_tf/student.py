@@ -15,7 +15,8 @@ from end2_tf import config, registry, training
 from end2_tf import options as option_values
 from end2_tf.data import checks
 from end2_tf.data.examples import Examples
-from end2_tf.data.pipeline import Order, Targets, batches, label_targets
+from end2_tf.data.pipeline import Order, Targets, batches, label_rows, label_targets
+from end2_tf.data.views import Views
 from end2_tf.ensemble import Ensemble
 from end2_tf.ensemble.ensemble import NORMALISING, check_network, closing_activation
 from end2_tf.errors import ConfigError, DataError, ModelError, ShapeError
@@ -47,6 +48,11 @@ def build_loss(method: config.Method, field: str = "methods") -> keras.losses.Lo
     )
     if not issubclass(loss_class, DistillationLoss):
         return loss_class(**options)
+    if method.labels and not loss_class.has_mean:
+        raise ConfigError(
+            f"{field}.labels is {method.labels:g}, but the loss {method.loss!r} has no mean among its targets that a "
+            f"label could be part of. Set {field}.labels=0, or another loss."
+        )
     loss = loss_class(**options, targets="statistics", temperature=method.temperature, offset=method.offset)
     ends_tempered = method.temperature_schedule == "constant" and method.temperature != 1
     if ends_tempered and loss.head == "dirichlet" and loss.tempers_student:
@@ -117,7 +123,7 @@ def train(
         backbone: Freshly made model from raw inputs to logits; trained in place.
         method: Loss, temperature, offset, whether auxiliary inputs are used.
         settings: Epochs, batch size, optimiser.
-        examples: In-domain inputs; labels are used by losses on labels only.
+        examples: In-domain inputs; labels are used by losses on labels, and where `method.labels` isn't 0.
         seed: Of the order of data and dropout.
         view_seed: Of the augmentation; the transfer set's own, where its views were recorded.
         transfer: Mode, augmentation, share of auxiliary inputs.
@@ -203,11 +209,33 @@ def _lesson(loss, method, epochs, examples, views, transfer, transfer_set, ensem
         raise ConfigError(f"transfer.mode is {transfer.mode!r}, but no transfer set was given. Record one first.")
     _check_classes(backbone, transfer_set.train.num_classes)
     look_up = transfer_set.statistics(loss, temperature.levels, with_auxiliary=method.auxiliary)
-    return _Lesson(
-        lambda epoch, view, ids: look_up(temperature.level(epoch), view, ids),
-        temperature,
-        transfer.num_views if transfer.mode == "views" else None,
-    )
+
+    def of_members(epoch: int, view: int, ids: np.ndarray) -> np.ndarray:
+        return look_up(temperature.level(epoch), view, ids)
+
+    targets = of_members
+    if method.labels:
+        if examples.labels is None:
+            raise ConfigError(f"labels is {method.labels:g}, but the inputs have no labels. Set labels=0.")
+        targets = _with_labels(of_members, method.labels, np.asarray(examples.labels), views, backbone.output_shape[-1])
+    return _Lesson(targets, temperature, transfer.num_views if transfer.mode == "views" else None)
+
+
+def _with_labels(of_members: Targets, share: float, labels: np.ndarray, views: Views, num_classes: int) -> Targets:
+    """Returns targets whose mean prediction is (1 - share) the members' and share the label's; auxiliary inputs' as is.
+
+    In cross-entropy that is Hinton, Vinyals & Dean's sum of a distillation term and a term on labels.
+    """
+    of_labels = label_rows(labels, views, num_classes)
+
+    def targets(epoch: int, view: int, ids: np.ndarray) -> np.ndarray:
+        rows = np.array(of_members(epoch, view, ids))
+        inside = np.flatnonzero(ids < len(labels))
+        rows[inside, :num_classes] *= 1 - share
+        rows[inside, :num_classes] += share * of_labels(epoch, view, ids[inside])
+        return rows
+
+    return targets
 
 
 def _online_lesson(

@@ -3,11 +3,12 @@ import numpy as np
 import pytest
 
 import end2_tf
-from end2_tf import config, student
+from end2_tf import config, student, uncertainty
 from end2_tf.data.examples import Examples
+from end2_tf.data.views import CLEAN
 from end2_tf.errors import ConfigError, DataError, ModelError, ShapeError
 from end2_tf.layers import DirichletHead, SoftmaxHead
-from end2_tf.transfer import record_in_memory
+from end2_tf.transfer import Recording, TransferSet, record_in_memory
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(200, 2)).astype(np.float32)
@@ -123,6 +124,37 @@ def _closing(activation):
     return keras.Sequential([keras.Input((2,)), keras.layers.Dense(3, activation)], name="net9")
 
 
+def test_labels_are_a_share_of_the_target_mean_and_of_nothing_else(members):
+    """A network that can't fit its inputs apart learns the average target: its mean's, and its precision's."""
+    inputs, labels = np.zeros((200, 2), np.float32), Y
+    teacher = end2_tf.Ensemble(members)
+    logits = teacher.predict_logits(X)
+    recorded = TransferSet(Recording({CLEAN: logits}), Recording({CLEAN: logits[:50]}))
+    auxiliary = Examples(np.full((50, 2), 2.0, np.float32), None)
+    measured = {}
+    for share in (0.0, 0.4):
+        keras.utils.set_random_seed(0)
+        model, _ = student.train(
+            _network(9),
+            config.Method("mean_precision", labels=share, auxiliary=True, loss_options={"penalty": "squared"}),
+            config.Student(epochs=300, batch_size=200, optimizer=config.Optimizer(learning_rate=3e-2)),
+            Examples(inputs, labels),
+            seed=0,
+            view_seed=0,
+            transfer=config.Transfer(),
+            auxiliary=auxiliary,
+            transfer_set=recorded,
+        )
+        found = model.predict(np.stack([inputs[0], auxiliary.inputs[0]]), verbose=0)
+        measured[share] = found["probs"], np.log(found["alphas"].sum(1))
+    of_members = uncertainty.from_members(logits)["probs"]
+    of_labels = np.eye(3)[labels]
+    for share, (probs, _) in measured.items():
+        np.testing.assert_allclose(probs[0], ((1 - share) * of_members + share * of_labels).mean(0), atol=5e-3)
+        np.testing.assert_allclose(probs[1], of_members[:50].mean(0), atol=5e-3)  # auxiliary inputs have no label
+    np.testing.assert_allclose(measured[0.4][1], measured[0.0][1], atol=2e-2)
+
+
 @pytest.mark.parametrize(
     ("student", "more", "error", "message"),
     [
@@ -138,6 +170,8 @@ def _closing(activation):
         (lambda: _network(9), {"loss": "cross_entropy"}, ConfigError, "learns from labels"),
         (lambda: _network(9), {"loss_options": {"wieght": 1}}, ConfigError, "Did you mean 'weight'"),
         (lambda: _network(9), {"loss": "dirichlet_nll", "temperature": 10}, ConfigError, "temperature_schedule=anneal"),
+        (lambda: _network(9), {"loss": "dirichlet_nll", "labels": 0.1}, ConfigError, "no mean among its targets"),
+        (lambda: _network(9), {"labels": 0.1}, ConfigError, "the inputs have no labels"),
         (lambda: _network(9), {"temperature": 0.5}, ConfigError, r"method\.temperature is 0\.5\. Allowed: at least 1"),
         (lambda: _network(9), {"epochs": 0}, ConfigError, r"student\.epochs is 0\. Allowed: at least 1"),
         (lambda: _network(9), {"los": "a"}, ConfigError, r"'method\.los' is no field"),

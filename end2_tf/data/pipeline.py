@@ -132,9 +132,16 @@ def label_targets(labels: np.ndarray, views: Views, num_classes: int) -> Targets
     """Returns labels as targets; where inputs are mixed up, rows (batch, classes) of one-hot labels mixed up alike."""
     if not views.augmentation.mixup:
         return lambda epoch, view, ids: labels[ids]
+    return label_rows(labels, views, num_classes)
+
+
+def label_rows(labels: np.ndarray, views: Views, num_classes: int) -> Targets:
+    """Returns labels as targets (batch, classes): one-hot, mixed up as the inputs are."""
     rows = np.eye(num_classes, dtype=np.float32)[labels]
 
     def targets(epoch: int, view: int, ids: np.ndarray) -> np.ndarray:
+        if not views.augmentation.mixup:
+            return rows[ids]
         partners, weights = (table[ids] for table in views.mixture(view))
         return weights[:, None] * rows[ids] + (1 - weights[:, None]) * rows[partners]
 

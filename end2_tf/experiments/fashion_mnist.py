@@ -30,7 +30,7 @@ _DATA = Data(
 _TRANSFER = Transfer(
     mode="views",
     num_views=24,
-    augmentation=Augmentation(shift=1, rotation=5.0, scale=0.06, mixup=0.5),
+    augmentation=Augmentation(shift=0.75, rotation=3.75, scale=0.045, mixup=0.5),
     auxiliary_augmentation=Augmentation(flip=True, shift=4, scale=0.35, invert=0.5, mixup=0.3),
     auxiliary_share=1 / 3,
     keep_inputs=True,
@@ -73,7 +73,12 @@ EXPERIMENTS = {
         ),
         transfer=_TRANSFER,
         methods=_METHODS,
-        student=Student(epochs=100, optimizer=Optimizer(learning_rate=2e-3), num_seeds=3, methods=tuple(_METHODS)),
+        student=Student(
+            epochs=150,
+            optimizer=Optimizer(learning_rate=2e-3, floor=0.1, average=0.9995),
+            num_seeds=3,
+            methods=tuple(_METHODS),
+        ),
         smoke=_SMOKE,
     ),
     "fashion_mnist_cnn_end2": Experiment(

@@ -43,6 +43,7 @@ class DistillationLoss(keras.losses.Loss):
     """
 
     head: ClassVar[Literal["dirichlet", "softmax"]] = "dirichlet"  # of the published model
+    has_mean: ClassVar[bool] = False  # whether the statistics begin with the members' mean probabilities
 
     def __init__(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import tensorflow as tf
 
@@ -14,6 +14,8 @@ from end2_tf.losses._base import MAX_LOG_ALPHA, MIN_LOG_ALPHA, DistillationLoss,
 
 class PrecisionLoss(DistillationLoss):
     """Base of losses whose statistics are the members' mean probabilities and the logarithm of a precision."""
+
+    has_mean: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -42,6 +42,7 @@ class EnsembleDistillation(DistillationLoss):
     """
 
     head: ClassVar[Literal["dirichlet", "softmax"]] = "softmax"
+    has_mean: ClassVar[bool] = True
 
     def __init__(
         self,
