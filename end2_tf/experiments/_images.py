@@ -1,0 +1,36 @@
+"""What the experiments on images share: methods, and transfer inputs."""
+
+from end2_tf.config import Augmentation, Method, Transfer, with_auxiliary
+
+# Members hardly disagree on the images they were trained on. On slightly deformed ones they do as on new ones.
+TRANSFER = Transfer(
+    mode="views",
+    num_views=24,
+    augmentation=Augmentation(shift=0.75, rotation=3.75, scale=0.045, mixup=0.5),
+    auxiliary_augmentation=Augmentation(flip=True, shift=4, scale=0.35, invert=0.5, mixup=0.3),
+    auxiliary_share=1 / 3,
+    keep_inputs=True,
+    dtype="float16",
+)
+# Each method as good as it gets on validation data: BUILD_NOTES.md has the grid.
+METHODS = with_auxiliary(
+    {
+        "single_matched": Method(loss="cross_entropy"),
+        "end": Method(loss="ensemble_distillation"),
+        "end2_nll": Method(
+            loss="dirichlet_nll", loss_options={"smoothing": 1e-4}, temperature=10.0, temperature_schedule="anneal"
+        ),
+        "end2": Method(loss="mean_precision"),
+    }
+)
+SMOKE = {
+    "transfer.num_views": 2,
+    "data.max_train": 3000,
+    "data.max_test": 1000,
+    "ensemble.num_members": 3,
+    "ensemble.epochs": 2,
+    "student.epochs": 2,
+    "student.seeds_of": {},
+    "methods.end2_nll.temperature": 1.0,  # nothing can be annealed in two epochs
+    "methods.end2_nll_aux.temperature": 1.0,
+}
