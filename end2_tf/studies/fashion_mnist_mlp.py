@@ -4,36 +4,36 @@ The OOD sets are none that the experiment is tested on: photographs in grey, wha
 with another seed, stripes, which are like no auxiliary image, and corrupted validation images.
 """
 
+import dataclasses
 from typing import Any
 
 from end2_tf.config import Augmentation, Method, Source
+from end2_tf.experiments._images import TRANSFER
 from end2_tf.grid import Study
+from end2_tf.studies._fashion_mnist import BASE, GREY
 
-_GREY = {"size": 28, "channels": 1}
-_COMMON: dict[str, Any] = {
-    "experiment": "fashion_mnist_mlp_end2",
-    "methods": ("end2_aux",),
-    "base": {
-        "evaluation.split": "validation",
-        "data.shifted": {},
-        "data.ood": {
-            "cifar10": Source("cifar10"),
-            "procedural": Source("procedural", {**_GREY, "num": 4, "generator_seed": 900}),
-            "gratings": Source("gratings", _GREY),
-            "corrupted": Source(
-                "corrupted", {"of": "fashion_mnist", "kind": "all", "severity": 3, "split": "validation"}
-            ),
-        },
-    },
-}
+_COMMON: dict[str, Any] = {"experiment": "fashion_mnist_mlp_end2", "methods": ("end2_aux",), "base": BASE}
+
+
+def _deformed(strength: float) -> Augmentation:
+    """Returns the experiment's augmentation with its deformation so many times as strong."""
+    own = TRANSFER.augmentation
+    return dataclasses.replace(
+        own, shift=strength * own.shift, rotation=strength * own.rotation, scale=strength * own.scale
+    )
+
+
 _LOSS = "methods.end2_aux.loss_options"
 
 STUDIES = {
     "fashion_mnist_mlp_inputs": Study(
         title="Transfer inputs",
-        question="Which changes of the training images should a student be shown, and in how many views?",
+        question="Which changes of the training images should a student be shown, how strong, and in how many views?",
         variants={
             "deformation and mixup": {},
+            "deformation half as strong, and mixup": {"transfer.augmentation": _deformed(0.5)},
+            "deformation twice as strong, and mixup": {"transfer.augmentation": _deformed(2.0)},
+            "half of the images as they are": {"transfer.augmentation.share": 0.5},
             "deformation alone": {"transfer.augmentation.mixup": 0.0},
             "mixup alone": {"transfer.augmentation": Augmentation(mixup=0.5)},
             "the images as they are": {"transfer.augmentation": Augmentation()},
@@ -48,7 +48,7 @@ STUDIES = {
         variants={
             "none": {"student.methods": ("end2",)},
             "cifar100": {"data.auxiliary": Source("cifar100")},
-            "procedural": {"data.auxiliary": Source("procedural", _GREY)},
+            "procedural": {"data.auxiliary": Source("procedural", GREY)},
             "both, a third": {"transfer.auxiliary_share": 1 / 3},
             "both, a fifth": {"transfer.auxiliary_share": 0.2},
             "both, half": {"transfer.auxiliary_share": 0.5},
@@ -65,6 +65,7 @@ STUDIES = {
             "squared, .01": {f"{_LOSS}.penalty": "squared", f"{_LOSS}.weight": 0.01},  # as strong where it is small
             "Stirling's precision": {f"{_LOSS}.precision": "stirling"},
             "exact precision": {f"{_LOSS}.precision": "exact"},
+            "offset 1": {"methods.end2_aux.offset": 1.0},
         },
         **_COMMON,
     ),
@@ -104,8 +105,28 @@ STUDIES = {
     ),
     "fashion_mnist_mlp_length": Study(
         title="Length of the training",
-        question="How long does it pay to train a student?",
-        variants={f"{epochs} epochs": {"student.epochs": epochs} for epochs in (50, 100, 200)},
+        question="How long does it pay to train a student, and what is averaging its weights worth?",
+        variants={
+            **{f"{epochs} epochs": {"student.epochs": epochs} for epochs in (50, 150, 300)},
+            "150 epochs, no averaging": {"student.optimizer.average": 0.0, "student.optimizer.floor": 0.0},
+        },
         **_COMMON,
+    ),
+    "fashion_mnist_mlp_labels": Study(
+        title="Labels in the objective",
+        question="Does a student learn better if the true label has a share in the target of its mean?",
+        variants={
+            "members alone": {},
+            **{f"labels {share:g}": {"methods.end2_aux.labels": share} for share in (0.1, 0.2, 0.5)},
+        },
+        **_COMMON,
+    ),
+    "fashion_mnist_mlp_capacity": Study(
+        title="Capacity of the student",
+        question="What does a smaller or larger student gain or lose, beside a network of its size on labels alone?",
+        variants={
+            f"hidden layers of {width}": {"student.options": {"hidden": [width, width]}} for width in (128, 256, 512)
+        },
+        **{**_COMMON, "methods": ("single_matched", "end2_aux")},
     ),
 }

@@ -1,0 +1,20 @@
+"""What the recipe of `fashion_mnist_cnn_end2` leaves open: whether a student needs the members' dropout."""
+
+from end2_tf.grid import Study
+from end2_tf.studies._fashion_mnist import BASE
+
+_MEMBERS = {"filters": [32, 64], "dense": 128}
+
+STUDIES = {
+    "fashion_mnist_cnn_dropout": Study(
+        title="Dropout of the student",
+        question="Does a student that is shown many views still need the dropout that members were trained with?",
+        experiment="fashion_mnist_cnn_end2",
+        methods=("end2_aux",),
+        base={**BASE, "student.epochs": 16},
+        variants={
+            "dropout .3, as the members": {},
+            "no dropout": {"student.options": {**_MEMBERS, "dropout": 0.0}},
+        },
+    ),
+}
