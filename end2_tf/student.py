@@ -213,7 +213,7 @@ def _lesson(loss, method, epochs, examples, views, transfer, transfer_set, ensem
     def of_members(epoch: int, view: int, ids: np.ndarray) -> np.ndarray:
         return look_up(temperature.level(epoch), view, ids)
 
-    targets = of_members
+    targets: Targets = of_members
     if method.labels:
         if examples.labels is None:
             raise ConfigError(f"labels is {method.labels:g}, but the inputs have no labels. Set labels=0.")
