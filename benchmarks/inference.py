@@ -136,6 +136,11 @@ def _load(path: str, name: str) -> Any:
         ) from error
     if name == "student" and not isinstance(model, UncertaintyClassifier):
         raise ModelError(f"--student: {path} is a {type(model).__name__}. Give a saved end2_tf.UncertaintyClassifier.")
+    if name == "ensemble" and isinstance(model, UncertaintyClassifier):
+        raise ModelError(
+            f"--ensemble: {path} is a student, an {type(model).__name__}. Give a saved ensemble, such as "
+            "end2_tf.Ensemble(members).as_model()."
+        )
     return model
 
 
@@ -221,7 +226,8 @@ def _peak_in_a_process_of_its_own(path: str, name: str, batch_size: int, shape: 
         check=False,
     )
     if done.returncode != 0:
-        raise ModelError(f"--{name}: measuring the memory of {path} failed: {done.stderr.strip().splitlines()[-1]}")
+        reason = (done.stderr.strip().splitlines() or [f"its process ended with {done.returncode}"])[-1]
+        raise ModelError(f"--{name}: measuring the memory of {path} failed: {reason}")
     return int(done.stdout.split()[-1])
 
 

@@ -10,7 +10,7 @@ import dataclasses
 import hashlib
 import json
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 import pydantic
@@ -49,7 +49,7 @@ class Augmentation:
     rotation: Annotated[float, Field(ge=0, le=180), _Number] = 0.0  # degrees, uniform in [-rotation, rotation]
     scale: Annotated[float, Field(ge=0, le=2), _Number] = 0.0  # ln of the enlargement, uniform in ±scale, per axis
     invert: Fraction = 0.0  # probability that pixel values v become 255 - v
-    jitter: NonNegative = 0.0  # standard deviation of added noise; 1 is the training inputs' own, per feature
+    jitter: NonNegative = 0.0  # standard deviation of added noise; 1 is that of the inputs it changes, per feature
     mixup: Fraction = 0.0  # probability that an input is mixed up with another one, in a proportion uniform in [0, 1]
     share: Fraction = 1.0  # of the inputs that are changed at all in a view, each view others
 
@@ -68,6 +68,16 @@ class Source:
 
     name: str
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    def parts(self) -> Iterator[Source]:
+        """Yields the source itself, then those that it is made of, its option `of`, down to the last."""
+        yield self
+        of = self.options.get("of", [])
+        for part in of if isinstance(of, list) else [of]:
+            if isinstance(part, str):
+                yield from Source(part).parts()
+            elif isinstance(part, dict):
+                yield from build(Source, "of", **part).parts()
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -97,7 +107,7 @@ class Optimizer:
     schedule: Literal["constant", "cosine", "one_cycle"] = "cosine"
     cycle: Fraction = 2 / 3  # one_cycle: share of the training that the cycle takes
     floor: Fraction = 0.0  # cosine: share of the learning rate that it ends at
-    average: ShareBelowOne = 0.0  # momentum of a moving average of the weights, which is the result; 0: no averaging
+    average: ShareBelowOne = 0.0  # momentum of a moving average of the weights, which is the result; 0: none
     weight_decay: NonNegative = 0.0  # decoupled; never on biases and normalisation
     clip_norm: Positive | None = None
 
@@ -114,7 +124,7 @@ class Ensemble:
     optimizer: Optimizer = Optimizer()
     augmentation: Augmentation = Augmentation()
     engine: Literal["auto", "stacked", "sequential"] = "auto"
-    models: str | None = None  # a glob of Keras files: use these as members instead of training any
+    models: Annotated[str, Field(min_length=1)] | None = None  # a glob of Keras files to use instead of training any
     mixed_precision: bool = False  # trains under bfloat16; weights, saved models and predictions are float32
 
 
@@ -151,6 +161,7 @@ class Method:
         32  # the schedule is piecewise constant on this many values
     )
     optimizer: Optimizer | None = None  # instead of the student's
+    options: dict[str, Any] = dataclasses.field(default_factory=dict)  # of the backbone, on top of the student's
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -470,7 +481,7 @@ def _is_dataclass(kind: Any) -> bool:
 def _parse(kind: Any, text: str) -> Any:
     """Reads a command-line value for a field of type `kind`."""
     if text.lower() in ("none", "null"):
-        return None
+        return [] if typing.get_origin(kind) is tuple else None
     if kind is Source and not text.startswith("{"):
         return {"name": text}  # --set data.auxiliary=cifar100
     if kind == dict[str, Source] and not text.startswith("{"):

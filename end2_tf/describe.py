@@ -33,7 +33,8 @@ def _cost(run: Run) -> list[str]:
     own = run.ensemble if experiment.ensemble.models else None
     member = own.member(0) if own is not None else ensemble.build_member(experiment.ensemble, data, 0)
     num_members = own.num_members if own is not None else experiment.ensemble.num_members
-    student = run.student_backbone()
+    networks = {name: run.student_backbone(name) for name in experiment.student.methods}
+    sizes = {name: (network.count_params(), forward_flops(network)) for name, network in networks.items()}
     epoch = len(data.train)
     member_flops = (
         0 if own is not None else 3 * forward_flops(member) * epoch * experiment.ensemble.epochs * num_members
@@ -42,30 +43,45 @@ def _cost(run: Run) -> list[str]:
     lines = [
         "Cost (a multiply-add is 2 FLOPs, the backward pass twice the forward pass):",
         f"  member   {member.count_params():>12,} weights, {forward_flops(member):>14,} FLOPs forward an example",
-        f"  student  {student.count_params():>12,} weights, {forward_flops(student):>14,} FLOPs forward an example",
+        *(
+            f"  student  {size[0]:>12,} weights, {size[1]:>14,} FLOPs forward an example{who}"
+            for size, who in _by_size(sizes).items()
+        ),
         f"  ensemble {num_members} members, {experiment.ensemble.epochs} epochs: {member_flops:.2e} FLOPs"
         + (" (your own, trained already)" if own is not None else ""),
     ]
     is_online = experiment.transfer.mode == "online"
-    per_example = {"student": 3 * forward_flops(student), "teacher": num_members * forward_flops(member)}
+    teacher_flops = (run.plan.num_taught or num_members) * forward_flops(member)
     flops = 0.0
     students = [method for method, _, _ in run.plan.students()]
     for name in students:
         inputs = 1 / (1 - share) if experiment.methods[name].auxiliary else 1.0
-        asked = per_example["teacher"] if is_online and run.plan.is_distilled(name) else 0
-        flops += inputs * (per_example["student"] + asked)
+        asked_flops = teacher_flops if is_online and run.plan.is_distilled(name) else 0
+        flops += inputs * (3 * sizes[name][1] + asked_flops)
     flops *= epoch * experiment.student.epochs
     lines.append(
         f"  students {len(students)} by {len(experiment.student.methods)} methods: {flops:.2e} FLOPs"
         f"{', members asked online included' if is_online else ''}"
     )
+    recordings = run.views()
+    asked = sum(
+        len(transfer.recorded_views(experiment.transfer, v.augmentation)) * len(v.inputs) for _, v in recordings
+    )
+    if asked:
+        lines.append(f"  transfer {asked:,} inputs, {asked * num_members * forward_flops(member):.2e} FLOPs")
     logits = sum(
-        transfer.num_bytes(experiment.transfer, views, num_members, data.num_classes) for _, views in run.views()
+        transfer.num_bytes(experiment.transfer, views, num_members, data.num_classes) for _, views in recordings
     )
     lines.append(
         f"  on disk  members {4e-6 * member.count_params() * num_members:,.1f} MB, transfer set {1e-6 * logits:,.1f} MB"
     )
     return lines
+
+
+def _by_size(sizes: dict[str, tuple[int, int]]) -> dict[tuple[int, int], str]:
+    """Returns each size with the methods of that size, which are left out where all are of one."""
+    found = {size: [name for name, other in sizes.items() if other == size] for size in sizes.values()}
+    return {size: f": {', '.join(names)}" if len(found) > 1 else "" for size, names in found.items()}
 
 
 def forward_flops(model: Any) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import pydantic
@@ -98,11 +98,21 @@ def experiments(
     found = {}
     for label, own in study.variants.items():
         last = {**original.smoke, **study.smoke} if smoke else {}
-        variant = config.override(original, _PLAIN.dump_python({**common, **own, **last}, mode="json"))
+        variant = config.override(original, _PLAIN.dump_python(_merged(common, own, last), mode="json"))
         variant = config.override(variant, changes or {})
         _check_unseen(label, original, variant)
         found[label] = variant
     return found
+
+
+def _merged(*parts: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns all changes in the order of their parts: one that comes again counts where it comes last."""
+    merged: dict[str, Any] = {}
+    for part in parts:
+        for path, value in part.items():
+            merged.pop(path, None)
+            merged[path] = value
+    return merged
 
 
 def _check_unseen(label: str, original: Experiment, variant: Experiment) -> None:
@@ -118,22 +128,11 @@ def _check_unseen(label: str, original: Experiment, variant: Experiment) -> None
     if variant.data.auxiliary is not None:
         fields["data.auxiliary"] = variant.data.auxiliary
     for field, source in fields.items():
-        if any(_is_same(part, test) for part in _parts(source) for test in tests):
+        if any(_is_same(part, test) for part in source.parts() for test in tests):
             raise ConfigError(
                 f"variant {label!r} has {field} {source.name!r}, a test set of the experiment, which mustn't take part "
                 "in choosing. Name another set."
             )
-
-
-def _parts(source: Source) -> Iterator[Source]:
-    """Yields a source and those that it is made of."""
-    yield source
-    of = source.options.get("of", [])
-    for part in of if isinstance(of, list) else [of]:
-        if isinstance(part, str):
-            yield from _parts(Source(part))
-        elif isinstance(part, dict):
-            yield from _parts(config.build(Source, "of", **part))
 
 
 def _is_same(one: Source, other: Source) -> bool:

@@ -42,7 +42,7 @@ class Plan:
     def prints(self) -> dict[str, str]:
         """Fingerprints of the in-domain data alone, with auxiliary inputs, and with the OOD and shifted sets too."""
         data = self.experiment.data
-        to_train = dataclasses.replace(data, ood={}, shifted={})
+        to_train = dataclasses.replace(data, ood={}, shifted={}, max_test=None)  # which no training sees
         variants = {"alone": dataclasses.replace(to_train, auxiliary=None), "auxiliary": to_train, "all": data}
         return {key: dataset.fingerprint(value, data_dir=self.data_dir) for key, value in variants.items()}
 
@@ -96,6 +96,8 @@ class Plan:
         own = self.ensemble.digest if experiment.ensemble.models else ""  # the student copies their architecture
         architecture = [experiment.ensemble.backbone, experiment.ensemble.options, own]
         how = dataclasses.replace(experiment.methods[method], augmentation=None)  # stands in what is shown
+        if how.optimizer is not None:
+            settings = dataclasses.replace(settings, optimizer=config.Optimizer())
         if self.is_distilled(method):
             shown = experiment.transfer if how.auxiliary else self._transfer(False)
             return self._artefact(
@@ -107,7 +109,9 @@ class Plan:
                 architecture,
                 seed,
             )
-        return self._artefact("student", teacher, how, settings, self.label_augmentation(method), architecture, seed)
+        augmentation = self.label_augmentation(method)
+        views = [] if augmentation.is_identity else ["own views"]  # each seed its own, which early versions didn't do
+        return self._artefact("student", teacher, how, settings, augmentation, architecture, seed, *views)
 
     def label_augmentation(self, method: str) -> config.Augmentation:
         """Returns what a method on labels is shown: the members' augmentation, unless it has one of its own."""

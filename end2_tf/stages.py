@@ -90,7 +90,7 @@ class Run(Trainer):
 
         experiment = self.experiment
         for name in experiment.student.methods:
-            student.build_loss(experiment.methods[name], f"methods.{name}")
+            student.check_annealing(experiment.methods[name], experiment.student.epochs, f"methods.{name}")
         Views(experiment.ensemble.augmentation, self.data.train.inputs, 0, name="ensemble.augmentation")
         for name in experiment.student.methods:
             own = experiment.methods[name].augmentation
@@ -102,7 +102,8 @@ class Run(Trainer):
             _ = self.teacher
         else:
             ensemble.engine(experiment.ensemble, ensemble.build_member(experiment.ensemble, self.data, 0))
-        self.student_backbone()
+        for name in experiment.student.methods:
+            self.student_backbone(name)
 
     def train_all(self, tasks: list[Task], what: str, alone: Callable[[Task], Report], before: int = 0) -> None:
         """Does tasks: side by side in processes of one thread where that is faster, else one after another here.
@@ -198,6 +199,7 @@ class Run(Trainer):
                 folder,
                 missing,
                 seed=self.experiment.seed,
+                deterministic=self.deterministic,
                 progress=lambda epoch, epochs, row: self.progress(what, epoch, epochs, row),
             )
             return
@@ -342,6 +344,7 @@ class Run(Trainer):
 
         from end2_tf import ensemble, training
         from end2_tf.evaluate import Evaluation
+        from end2_tf.zoo import metadata
 
         self._require(self.plan.ensemble, "ensemble")
         evaluation = Evaluation(self.data, self.experiment.evaluation, self.progress)
@@ -372,6 +375,7 @@ class Run(Trainer):
                 "created": datetime.now(UTC).isoformat(timespec="seconds"),
                 "config": config.to_dict(self.experiment),
                 "versions": versions(),
+                "commit": metadata.commit(ignored=self.zoo_dir),
                 "seconds": _seconds(stages),
                 "num_members": self.ensemble.num_members,
                 "command": self.command,
@@ -417,8 +421,10 @@ class Run(Trainer):
             seconds={name: float((a.manifest() or {}).get("seconds", 0.0)) for name, a in artefacts.items()},
             evaluation=self.plan.evaluation.path,
         )
-        entries = publish.publish(finished, self.zoo_dir, self.progress)
-        return False, self.zoo_dir, f"{len(entries)} entries, {', '.join(entries)}"
+        published = publish.publish(finished, self.zoo_dir, self.progress)
+        summary = f"{len(published.entries)} entries, {', '.join(published.entries)}"
+        removed = f"; removed, as this run has no such method: {', '.join(published.removed)}"
+        return False, self.zoo_dir, summary + (removed if published.removed else "")
 
     def _require(self, artefact: Artefact, stage: str) -> None:
         """Runs, and tells of, an earlier stage whose result isn't there, so that `--stage=report` alone works too."""

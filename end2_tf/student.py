@@ -24,7 +24,6 @@ from end2_tf.layers import DirichletHead, SoftmaxHead
 from end2_tf.losses import DistillationLoss
 from end2_tf.models import UncertaintyClassifier
 from end2_tf.transfer import Report, TransferSet, make_views, record_in_memory
-from end2_tf.transfer import check as check_transfer
 
 
 def build_loss(method: config.Method, field: str = "methods") -> keras.losses.Loss:
@@ -62,6 +61,21 @@ def build_loss(method: config.Method, field: str = "methods") -> keras.losses.Lo
             f"{field}.temperature=1."
         )
     return loss
+
+
+def check_annealing(method: config.Method, epochs: int, field: str = "methods") -> None:
+    """Raises ConfigError where a Dirichlet's temperature hasn't come down to 1 by the last epoch."""
+    loss = build_loss(method, field)
+    if not (isinstance(loss, DistillationLoss) and loss.head == "dirichlet" and loss.tempers_student):
+        return
+    last = training.Temperature(method, epochs)(epochs - 1)
+    if last != 1:
+        raise ConfigError(
+            f"{field}.temperature {method.temperature:g} is annealed over {method.temperature_cycle:.2g} of "
+            f"{epochs} epoch{'' if epochs == 1 else 's'} and is still {last:.3g} in the last, so the student would "
+            f"learn alphas of logits / {last:.3g}. Train more epochs, or set a smaller {field}.temperature_cycle, or "
+            f"{field}.temperature=1."
+        )
 
 
 def head_of(loss: keras.losses.Loss, offset: float) -> DirichletHead | SoftmaxHead:
@@ -141,6 +155,7 @@ def train(
     Returns:
         The published model, and the history with the columns of `training.COLUMNS`.
     """
+    check_annealing(method, settings.epochs, field)
     loss = build_loss(method, field)
     use = auxiliary if method.auxiliary else None
     order = Order(
@@ -215,8 +230,6 @@ def _lesson(loss, method, epochs, examples, views, transfer, transfer_set, ensem
 
     targets: Targets = of_members
     if method.labels:
-        if examples.labels is None:
-            raise ConfigError(f"labels is {method.labels:g}, but the inputs have no labels. Set labels=0.")
         targets = _with_labels(of_members, method.labels, np.asarray(examples.labels), views, backbone.output_shape[-1])
     return _Lesson(targets, temperature, transfer.num_views if transfer.mode == "views" else None)
 
@@ -310,7 +323,16 @@ def distil(
     teacher.recognise_probabilities(examples.inputs[:64])
     _check_student(student, teacher)
     transfer = config.Transfer(mode="online" if online else "clean", augmentation=augmentation or config.Augmentation())
-    check_transfer(transfer)
+    # Before members are asked about all inputs, which may take hours.
+    if transfer.augmentation.mixup and not online:
+        raise ConfigError(
+            f"augmentation.mixup is {transfer.augmentation.mixup:g}, but members are asked about the inputs as they "
+            "are, and the student would be shown mixtures. Set online=True."
+        )
+    check_annealing(how, settings.epochs, "method")
+    if how.labels:
+        raise ConfigError(f"method.labels is {how.labels:g}, but the inputs have no labels. Leave it out.")
+    make_views(transfer, examples.inputs, None if extra is None else extra.inputs, seed)
     keras.utils.set_random_seed(seed)
     model, _ = train(
         student,

@@ -173,6 +173,7 @@ class StudyRun:
             if artefact.manifest() is None
         }
         num = sum(len(tasks) for tasks in missing.values())
-        ensemble = "trained" if self.first.plan.ensemble.manifest() is not None else "to train"
-        lines += ["", f"Ensemble {ensemble}, {len(recordings)} recordings to make, {num} students to train."]
+        ensembles = {run.plan.ensemble.digest for run in self.runs.values() if run.plan.ensemble.manifest() is None}
+        to_train = f"{len(ensembles)} ensemble{'' if len(ensembles) == 1 else 's'} to train"
+        lines += ["", f"{to_train}, {len(recordings)} recordings to make, {num} students to train."]
         return "\n".join(lines)

@@ -144,7 +144,13 @@ def protocol(found: list[Line], experiment: str, methods: tuple[str, ...]) -> st
     if students:
         used = [tuple(student["methods"]) for student in students]
         methods = methods if methods in used else used[0]  # a user may have set others for all
-        seeds = sorted({student["num_seeds"] for student in students})
+        seeds = sorted(
+            {
+                student.get("seeds_of", {}).get(m, student["num_seeds"])
+                for student in students
+                for m in student["methods"]
+            }
+        )
         epochs = sorted({student["epochs"] for student in students})
         trained = (
             f", students by `{', '.join(methods)}` unless a line says otherwise, {_range(epochs)} epochs, "

@@ -173,15 +173,15 @@ class Trainer:
             shown = Transfer(augmentation=self.plan.label_augmentation(task.method))
         artefact.begin()
         seed = seed_of(experiment.seed, 1_000_000 + task.number)  # members count from 0
-        backbone = self._seeded_backbone(seed)
-        network = self._seeded_backbone(seed, mixed=True) if settings.mixed_precision else backbone
+        backbone = self._seeded_backbone(task.method, seed)
+        network = self._seeded_backbone(task.method, seed, mixed=True) if settings.mixed_precision else backbone
         model, history = student.train(
             network,
             method,
             settings,
             data.train,
             seed=seed,
-            view_seed=experiment.seed,  # the transfer set's own
+            view_seed=experiment.seed if self.plan.is_distilled(task.method) else seed,  # a transfer set has its own
             transfer=shown,
             auxiliary=data.auxiliary,
             transfer_set=transfer_set,
@@ -208,20 +208,26 @@ class Trainer:
         )
         (artefact.path / ".checkpoint.npz").unlink(missing_ok=True)
 
-    def _seeded_backbone(self, seed: int, *, mixed: bool = False) -> Any:
+    def _seeded_backbone(self, method: str, seed: int, *, mixed: bool = False) -> Any:
         import keras
 
         if self.experiment.ensemble.models:
             _ = self.ensemble  # opening it draws random numbers, which mustn't come between the seed and the network
         keras.utils.set_random_seed(seed)
-        return self.student_backbone(mixed=mixed)
+        return self.student_backbone(method, mixed=mixed)
 
-    def student_backbone(self, *, mixed: bool = False) -> Any:
-        """Makes an untrained student's network, or its twin that computes in bfloat16."""
+    def student_backbone(self, method: str, *, mixed: bool = False) -> Any:
+        """Makes the untrained network of a method's student, or its twin that computes in bfloat16."""
         from end2_tf import backbones, ensemble, training
 
         settings, teacher = self.experiment.student, self.experiment.ensemble
+        own = self.experiment.methods[method].options
         if settings.backbone is None and teacher.models:
+            if own:
+                raise ConfigError(
+                    f"methods.{method}.options is {own}, but the student copies your members' layers, which take none. "
+                    "Name a student.backbone, or leave it out."
+                )
             if settings.mixed_precision:
                 raise ConfigError(
                     "student.mixed_precision is true, but the student copies your members' layers, which have a "
@@ -241,10 +247,10 @@ class Trainer:
         with training.precision(mixed):
             return backbones.build(
                 settings.backbone or teacher.backbone,
-                options,
+                options | own,
                 input_shape=self.data.input_shape,
                 num_classes=self.data.num_classes,
                 mean=mean,
                 std=std,
-                field="student.backbone",
+                field=f"methods.{method}.backbone" if own else "student.backbone",
             )

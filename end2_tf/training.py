@@ -31,7 +31,7 @@ class LearningRate(keras.optimizers.schedules.LearningRateSchedule):
     """`end2_tf.schedules.learning_rate` as Keras wants it: a table over the steps, looked up in the graph.
 
     Args:
-        optimizer: The fields of `end2_tf.config.Optimizer` that matter here.
+        schedule, base, cycle, floor: See there.
         num_steps: Length of the training.
     """
 
@@ -64,14 +64,17 @@ def precision(mixed: bool) -> Iterator[None]:
 
 
 def optimizer(settings: config.Optimizer, num_steps: int) -> keras.optimizers.Optimizer:
-    """Returns Adam with the schedule over `num_steps` steps; weight decay spares biases and normalisation."""
+    """Returns Adam with the schedule over `num_steps` steps; weight decay spares biases and normalisation.
+
+    Weights are averaged over a tenth of the training at most, else the first ones would weigh too much.
+    """
     rate = LearningRate(settings.schedule, settings.learning_rate, num_steps, settings.cycle, settings.floor)
     adam = keras.optimizers.Adam(
         learning_rate=rate,
         weight_decay=settings.weight_decay or None,
         global_clipnorm=settings.clip_norm,
         use_ema=settings.average > 0,
-        ema_momentum=settings.average,
+        ema_momentum=min(settings.average, max(0.0, 1 - 10 / num_steps)),
     )
     if settings.weight_decay:
         adam.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])

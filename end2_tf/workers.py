@@ -131,10 +131,12 @@ class _Worker:
         self._send(description)
 
     def _listen(self, answers: Any, events: queue.SimpleQueue[Any]) -> None:
-        for line in answers:
-            if line.endswith("\n"):  # else it died while it wrote
-                events.put((self, json.loads(line)))
-        events.put((self, None))
+        try:
+            for line in answers:
+                if line.endswith("\n"):  # else it died while it wrote
+                    events.put((self, json.loads(line)))
+        finally:
+            events.put((self, None))
 
     def _send(self, message: dict[str, Any]) -> None:
         with contextlib.suppress(OSError):  # it is dead, which the end of its output tells
@@ -200,9 +202,11 @@ def main() -> None:
 
 
 def _fill(inbox: queue.SimpleQueue[dict[str, Any]]) -> None:
-    for line in sys.stdin:
-        inbox.put(json.loads(line))
-    os._exit(0)
+    try:
+        for line in sys.stdin:
+            inbox.put(json.loads(line))  # its parent may have died in the middle of a line
+    finally:
+        os._exit(0)
 
 
 def _open(description: dict[str, Any]) -> Trainer:

@@ -57,7 +57,9 @@ def auroc(seed, dataset, kind):
     return roc_auc_score(np.repeat([0, 1], [len(inside), len(outside)]), np.concatenate([inside, outside]))
 
 
-def write(root, models, *, data="spirals", extra=(), gaps=(), kept=None, split="test", shifted=(), **results):
+def write(
+    root, models, *, data="spirals", extra=(), gaps=(), kept=None, split="test", shifted=(), ensemble=None, **results
+):
     """Writes a finished run.
 
     Args:
@@ -69,6 +71,7 @@ def write(root, models, *, data="spirals", extra=(), gaps=(), kept=None, split="
         kept: How many seeds' arrays are on disk; all by default.
         split: That of the evaluation.
         shifted: OOD sets that are shifted sets too.
+        ensemble: The config's part of that name.
         **results: Further fields of results.json.
     """
     ood = [name.split("/")[0] for name in next(iter(models.values()))[0] if name.endswith("/total_uncertainty")][1:]
@@ -105,7 +108,7 @@ def write(root, models, *, data="spirals", extra=(), gaps=(), kept=None, split="
         "experiment": f"{data}_mlp_end2",
         "config": {
             "data": {"name": data},
-            "ensemble": {"backbone": "mlp"},
+            "ensemble": ensemble or {"backbone": "mlp"},
             "student": {"epochs": 7},
             "evaluation": {"split": split},
         },
@@ -300,7 +303,14 @@ def _question(outcomes, metric="ood_auroc", score=BEST):
             "higher in some comparisons and lower in none.",
         ),
         (["unknown"], ["unknown"], "Not known yet: ", "error and NLL can't be told either."),
-        (["wins", "unknown"], ["ties"], "Yes: ", "noise."),
+        (
+            ["wins", *["unknown"] * 9],
+            ["ties"],
+            "In part: EnD² tells OOD inputs better than EnD in some comparisons and worse in none (of those that can "
+            "be told, 1 of 10);",
+            "noise.",
+        ),
+        (["wins", "wins"], ["wins", "unknown"], "Yes: ", "higher in none (of those that can be told, 1 of 2)."),
         ([], ["ties"], "No OOD set was measured; ", "noise."),
     ],
 )
@@ -331,15 +341,60 @@ def test_words_about_one_data_set(tmp_path):
         "uncertainty it ties on ring_410 (near, 0.0 points) and ring_800 (far, 0.0 points); by knowledge against total "
         f"uncertainty it wins on ring_410 (near, +{gain:.1f} points) and ring_800 (far, +{far:.1f} points)."
     )
-    control = next(line for line in lines if "trained on labels alone" in line)
+    control = next(line for line in lines if "against the same network trained on labels alone" in line)
     assert "wins on error (−4.00 points)" in control
-    assert control.endswith("So its gain is distillation's, not that of its size or training.")
 
 
-def test_a_student_no_better_than_its_control_is_told(tmp_path):
-    run, found = compared(tmp_path, full(single_matched=model(0.05, 1.0)))
-    control = next(line for line in answer.of_run(run, list(found.values())) if "trained on labels alone" in line)
-    assert "On NLL it doesn't beat that control" in control
+ALONE = "the same network trained on labels alone"
+MIXED_UP = f"{ALONE} but on the students' inputs"
+
+
+@pytest.mark.parametrize(
+    ("controls", "verdict"),
+    [
+        (
+            {"single_mixup": model(0.12, 1.0)},
+            f"EnD² + AUX beats {ALONE} and {MIXED_UP} in NLL and OOD detection. So its gain is distillation's, not "
+            "that of its size, training or in-domain inputs.",
+        ),
+        (
+            {},
+            f"EnD² + AUX beats {ALONE} in NLL and OOD detection. So its gain isn't that of its size or training "
+            "alone; but that network has the members' inputs, not the students', so a part of it may be the inputs'.",
+        ),
+        (
+            {"single_mixup": model(0.05, 1.0)},
+            f"Not all that EnD² + AUX gains is distillation's: {MIXED_UP} beats it on NLL.",
+        ),
+        (
+            {"single_matched": model(0.10, 1.0), "single_mixup": model(0.05, 2.49, 2.49)},
+            f"Not all that EnD² + AUX gains is distillation's: {ALONE} is level with it on NLL; {MIXED_UP} beats it "
+            f"on NLL; {MIXED_UP} is level with it on ring_410 and ring_800.",
+        ),
+        ({"single_mixup": model(0.12, 1.0, seeds=1)}, None),  # the one control that decides can't be told
+    ],
+)
+def test_the_gain_is_distillations_only_if_no_control_has_it_too(tmp_path, controls, verdict):
+    run, found = compared(tmp_path, full(**controls))
+    lines = answer.of_run(run, list(found.values()))
+    told = [line for line in lines if " gain" in line]
+    assert told == ([verdict] if verdict else [])
+    assert any(f"against {MIXED_UP}:" in line for line in lines) == ("single_mixup" in controls)
+
+
+def test_the_best_score_of_two_models_without_knowledge_is_total_and_said_once(tmp_path):
+    run, found = compared(tmp_path, {"end": model(0.1, 1.0), "end2": model(0.1, 2.0)})
+    (line,) = answer.of_run(run, list(found.values()))
+    assert line.count("by total uncertainty") == 1
+    assert "knowledge" not in line
+
+
+def test_members_that_were_brought_are_said_to_be(tmp_path):
+    ensemble = {"backbone": "auto", "models": "members/*.keras"}
+    root = write(tmp_path / "run", {"end": model(0.1, 1.0), "end2": model(0.1, 1.0, 1.0)}, ensemble=ensemble)
+    text = page.build([root], tmp_path / "out", 50).read_text(encoding="utf-8")
+    assert "an ensemble of 5 networks that were brought, not trained here." in text
+    assert "(auto)" not in text
 
 
 def _checks(tmp_path, models=None, **options):
@@ -357,6 +412,28 @@ def test_closed_gaps_are_asked_for_by_entry(tmp_path, data, share, passed):
     assert found["Error gap closed"].passed is passed
     assert found["Error gap closed"].found == f"{100 * share:.0f} %"
     assert (found["NLL gap closed"].passed, found["NLL gap closed"].found) == (None, "within noise")
+
+
+@pytest.mark.parametrize(
+    ("share", "found"), [(0.796, "79.6 %"), (0.79996, "79.996 %"), (0.804, "80 %"), (0.79, "79 %"), (-0.3, "−30 %")]
+)
+def test_a_share_that_misses_does_not_look_like_its_target(tmp_path, share, found):
+    check = _checks(tmp_path, data="cifar10", gaps=[("end2_aux", "error", share)])["Error gap closed"]
+    assert (check.found, check.target, check.passed) == (found, "≥ 80 %", share >= 0.8)
+
+
+def test_no_miss_looks_like_its_target(tmp_path):
+    extra = [
+        ("end2_aux", "test", "knowledge_rank_correlation", 0.8997),
+        ("end2_aux", "test", "knowledge_mean_ratio", 1.2003),
+    ]
+    found = _checks(tmp_path, extra=extra)
+    assert found["Rank correlation of knowledge"].found == "0.8997"
+    assert found["Mean knowledge over the ensemble's"].found == "1.2003"
+    assert differences.amount(0.00103, "error", limit=0.001) == "+0.103 points"
+    assert differences.amount(-0.00504, "ood_auroc", limit=-0.005) == "−0.504 points"
+    assert differences.amount(0.00004, "ood_auroc", limit=0.0) == "+0.004 points"
+    assert differences.amount(0.0, "ood_auroc", limit=0.0) == "0.0 points"
 
 
 def test_where_the_gap_is_small_being_close_to_the_ensemble_counts(tmp_path):

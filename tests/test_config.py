@@ -87,6 +87,7 @@ def test_set_ood_by_names(experiment):
         ("methods.end2.augmentation.jitter=0.1", "learns from members, on the views of the transfer set"),
         ("methods.single_matched.labels=0.1", "its loss 'cross_entropy' has no other target"),
         ("methods.end2_nll.labels=0.1", "labels have no temperature"),
+        ("ensemble.models=", "ensemble.models is ''"),
         ("methods.end2=5", "Allowed: fields and values"),
     ],
 )
@@ -158,3 +159,13 @@ def test_unknown_splits_and_taken_names(experiment):
         config.override(experiment, ["evaluation.split=tset"])
     with pytest.raises(ConfigError, match=r"data\.ood has 'validation'"):
         config.override(experiment, ["data.ood.validation.name=ring"])
+
+
+def test_labels_need_recorded_members(experiment):
+    with pytest.raises(ConfigError, match=r"methods\.end2\.labels is 0\.1, but transfer\.mode is 'online'"):
+        config.override(experiment, ["transfer.mode=online", "methods.end2.labels=0.1"])
+
+
+def test_no_methods_at_all(experiment):
+    for text in ("student.methods=", "student.methods=none"):
+        assert config.override(experiment, [text]).student.methods == ()

@@ -105,3 +105,10 @@ def test_saturation_doubles_the_epochs_of_the_members_that_are_published(name):
     once, twice = (e.ensemble for e in grid.experiments(found).values())
     assert once == published
     assert twice == dataclasses.replace(published, epochs=2 * published.epochs, num_members=4)
+
+
+def test_a_change_that_comes_again_counts_where_it_comes_last():
+    path = "transfer.augmentation.mixup"
+    found = study({"x": {"transfer.augmentation": Augmentation(jitter=0.2), path: 0.5}}, base={**BASE, path: 0.3})
+    (variant,) = grid.experiments(found).values()
+    assert variant.transfer.augmentation == Augmentation(jitter=0.2, mixup=0.5)

@@ -96,3 +96,26 @@ def test_a_method_can_have_more_seeds_than_the_others(experiment, tmp_path):
     plan = Plan(config.override(experiment, changes), Workdir(tmp_path), None)
     assert [(method, seed) for method, seed, _ in plan.students()] == [("end", 0), *(("end2_aux", s) for s in range(3))]
     assert plan.student("end2_aux", 2).digest == before.student("end2_aux", 2).digest
+
+
+def test_what_no_training_sees_trains_nothing_again(experiment, tmp_path):
+    *trained, evaluation = digests(experiment, tmp_path)
+    *still, another = digests(config.override(experiment, ["data.max_test=50"]), tmp_path)
+    assert still == trained
+    assert another != evaluation
+    own = config.override(experiment, ["methods.end2_aux.optimizer.learning_rate=0.02"])
+    changed = config.override(own, ["student.optimizer.learning_rate=0.5"])
+    assert digests(own, tmp_path)[2] == digests(changed, tmp_path)[2]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "methods.end2_aux.labels=0.1",
+        "student.optimizer.average=0.9",
+        "student.optimizer.floor=0.1",
+        "transfer.augmentation.share=0.5",
+    ],
+)
+def test_what_changes_a_student_is_another_student(experiment, tmp_path, change):
+    assert digests(config.override(experiment, [change]), tmp_path)[2] != digests(experiment, tmp_path)[2]

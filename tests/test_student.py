@@ -5,7 +5,7 @@ import pytest
 import end2_tf
 from end2_tf import config, student, uncertainty
 from end2_tf.data.examples import Examples
-from end2_tf.data.views import CLEAN
+from end2_tf.data.views import CLEAN, Views
 from end2_tf.errors import ConfigError, DataError, ModelError, ShapeError
 from end2_tf.layers import DirichletHead, SoftmaxHead
 from end2_tf.transfer import Recording, TransferSet, record_in_memory
@@ -172,15 +172,26 @@ def test_labels_are_a_share_of_the_target_mean_and_of_nothing_else(members):
         (lambda: _network(9), {"loss": "dirichlet_nll", "temperature": 10}, ConfigError, "temperature_schedule=anneal"),
         (lambda: _network(9), {"loss": "dirichlet_nll", "labels": 0.1}, ConfigError, "no mean among its targets"),
         (lambda: _network(9), {"labels": 0.1}, ConfigError, "the inputs have no labels"),
+        (lambda: _network(9), {"augmentation": config.Augmentation(mixup=0.5)}, ConfigError, "Set online=True"),
+        (
+            lambda: _network(9),
+            {"loss": "dirichlet_nll", "temperature": 10, "temperature_schedule": "anneal", "temperature_cycle": 1.0},
+            ConfigError,
+            r"still 1\.16 in the last",
+        ),
         (lambda: _network(9), {"temperature": 0.5}, ConfigError, r"method\.temperature is 0\.5\. Allowed: at least 1"),
         (lambda: _network(9), {"epochs": 0}, ConfigError, r"student\.epochs is 0\. Allowed: at least 1"),
         (lambda: _network(9), {"los": "a"}, ConfigError, r"'method\.los' is no field"),
     ],
 )
-def test_what_does_not_fit_is_said_before_training(members, student, more, error, message):
+def test_what_does_not_fit_is_said_before_members_are_asked(members, monkeypatch, student, more, error, message):
     arguments = {"inputs": X, **more}
+    teacher, asked = end2_tf.Ensemble(members), []
+    ask = teacher.predict_logits
+    monkeypatch.setattr(teacher, "predict_logits", lambda x, *more: asked.append(len(x)) or ask(x, *more))
     with pytest.raises(error, match=message):
-        end2_tf.distil(members, student(), arguments.pop("inputs"), **arguments)
+        end2_tf.distil(teacher, student(), arguments.pop("inputs"), **arguments)
+    assert max(asked, default=0) < len(X)
 
 
 def test_a_softmax_that_is_no_layer_is_noticed():
@@ -207,3 +218,22 @@ def test_own_loss_and_fine_tuning(members):
     before = model.evaluate(X, Y, verbose=0, return_dict=True)["nll"]
     model.fit(X, Y, epochs=10, verbose=0)
     assert model.evaluate(X, Y, verbose=0, return_dict=True)["nll"] < before
+
+
+def test_labels_are_those_of_the_view_that_is_shown():
+    """Mixed up as the inputs are, in the view of the epoch."""
+    images = np.random.default_rng(0).integers(0, 256, (12, 4, 4, 1)).astype(np.uint8)
+    labels = np.arange(12) % 3
+    views = Views(config.Augmentation(mixup=0.8), images, 5)
+    members = np.random.default_rng(1).dirichlet(np.ones(3), (12 + 4)).astype(np.float32)
+    rows = np.concatenate([members, np.ones((16, 1), np.float32)], axis=1)
+    targets = student._with_labels(lambda epoch, view, ids: rows[ids], 0.25, labels, views, 3)
+    ids = np.array([3, 14, 0, 11])
+    got = targets(7, 2, ids)
+    partners, weights = views.mixture(2)
+    for row, i in zip(got, ids, strict=True):
+        label = np.zeros(3) if i >= 12 else weights[i] * np.eye(3)[labels[i]]
+        if i < 12:
+            label = label + (1 - weights[i]) * np.eye(3)[labels[partners[i]]]
+        expected = members[i] if i >= 12 else 0.75 * members[i] + 0.25 * label
+        np.testing.assert_allclose(row, [*expected, 1.0], rtol=1e-5)

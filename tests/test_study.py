@@ -75,7 +75,7 @@ def test_a_study_from_its_description_to_its_tables(tmp_path, monkeypatch, capsy
     assert _run(workdir, "--describe") == 0
     described = capsys.readouterr().out
     assert "- the same: `student.epochs=2` (to evaluate)" in described
-    assert "Ensemble to train, 3 recordings to make, 5 students to train." in described
+    assert "1 ensemble to train, 3 recordings to make, 5 students to train." in described
     assert not workdir.exists()
 
     before = _Interrupted(monkeypatch, after=2)
@@ -137,4 +137,4 @@ def test_a_study_from_its_description_to_its_tables(tmp_path, monkeypatch, capsy
     assert times == {p: p.stat().st_mtime_ns for p in workdir.rglob("*") if p.is_file() and p.parent.name != "w"}
 
     assert _run(workdir, "--describe") == 0
-    assert "Ensemble trained, 0 recordings to make, 0 students to train." in capsys.readouterr().out
+    assert "0 ensembles to train, 0 recordings to make, 0 students to train." in capsys.readouterr().out

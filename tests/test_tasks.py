@@ -6,6 +6,7 @@ import pytest
 
 from end2_tf import config, ensemble, registry, training, transfer
 from end2_tf.ensemble import stacked
+from end2_tf.errors import ConfigError
 from end2_tf.tasks import Task, Trainer
 from end2_tf.workdir import Workdir, read_json
 
@@ -209,3 +210,18 @@ def test_a_student_learns_from_the_first_members_alone(tmp_path, mode):
     for one, again in zip(*weights[:2], strict=True):
         np.testing.assert_allclose(one, again, atol=1e-5)  # a third member changes nothing
     assert any(np.abs(one - other).max() > 1e-4 for one, other in zip(weights[0], weights[2], strict=True))
+
+
+def test_a_method_can_change_options_of_its_students_network(tmp_path):
+    plain = _trainer(tmp_path)
+    trainer = _trainer(tmp_path, "methods.end2.options.hidden=[4]")
+    sizes = {name: trainer.student_backbone(name).layers[2].units for name in ("end2", "end")}
+    assert sizes == {"end2": 4, "end": 16}
+    assert trainer.plan.student("end2", 0).digest != plain.plan.student("end2", 0).digest
+    assert trainer.plan.student("end", 0).digest == plain.plan.student("end", 0).digest
+    wrong = _trainer(tmp_path, "methods.end2.options.hiden=[4]")
+    with pytest.raises(ConfigError, match=r"methods\.end2\.options.*Did you mean 'hidden'"):
+        wrong.student_backbone("end2")
+    own = _trainer(tmp_path, "methods.end2.options.hidden=[4]", "ensemble.models=members/*.keras")
+    with pytest.raises(ConfigError, match="copies your members' layers"):
+        own.student_backbone("end2")

@@ -127,11 +127,11 @@ def test_learning_rate_in_the_graph_is_the_schedule():
 
 
 def test_the_result_is_a_moving_average_of_the_weights():
-    settings = Optimizer(learning_rate=1e-2, average=0.9)
+    settings = Optimizer(learning_rate=1e-2, schedule="constant", average=0.9)
     model, by_hand = _model(), _model()
-    adam = training.optimizer(Optimizer(learning_rate=1e-2), 3 * STEPS)
+    adam = training.optimizer(Optimizer(learning_rate=1e-2, schedule="constant"), 25 * STEPS)
     means = [np.asarray(v) for v in by_hand.trainable_variables]
-    for step, (x, y) in enumerate(_batches(3)(0)):
+    for step, (x, y) in enumerate(_batches(25)(0)):
         with tf.GradientTape() as tape:
             loss = CrossEntropy()(y, by_hand(x))
         adam.apply(tape.gradient(loss, by_hand.trainable_variables), by_hand.trainable_variables)
@@ -140,11 +140,19 @@ def test_the_result_is_a_moving_average_of_the_weights():
             share * m + (1 - share) * np.asarray(v) for m, v in zip(means, by_hand.trainable_variables, strict=True)
         ]
     seen = []
-    _fit(model, epochs=3, settings=settings, validate=lambda m: seen.append(m.get_weights()) or VALID)
+    _fit(model, epochs=25, settings=settings, validate=lambda m: seen.append(m.get_weights()) or VALID)
     for mean, weight, last in zip(means, model.get_weights(), by_hand.get_weights(), strict=True):
         np.testing.assert_allclose(weight, mean, atol=1e-6)
         assert np.abs(weight - last).max() > 1e-3
     np.testing.assert_array_equal(seen[-1][0], model.get_weights()[0])  # what is measured is what is returned
+
+
+def test_an_average_is_over_a_tenth_of_the_training_at_most():
+    model = _model()
+    _fit(model, epochs=30, settings=Optimizer(learning_rate=3e-2, average=0.9999))
+    assert np.mean(model.predict(X, verbose=0).argmax(1) != Y) < 0.1
+    assert training.optimizer(Optimizer(average=0.999), 20_000).ema_momentum == 0.999
+    assert training.optimizer(Optimizer(average=0.999), 5).ema_momentum == 0.0
 
 
 def test_weight_decay_spares_biases():

@@ -133,3 +133,16 @@ def test_the_first_members_of_a_recording_of_all(tmp_path, ensemble, data):
     for _ in range(2):  # the second time from what the first one left on disk
         np.testing.assert_allclose(part.statistics(loss, levels)(0, CLEAN), expected, atol=1e-5)
         assert not np.allclose(whole.statistics(loss, levels)(0, CLEAN), expected, atol=1e-3)
+
+
+def test_disagreement_is_measured_all_over_the_inputs():
+    class Half:
+        """Members that disagree on negative inputs only."""
+
+        def predict_logits(self, inputs):
+            logits = np.zeros((len(inputs), 2, 2))
+            logits[inputs[:, 0] < 0] = [[9.0, 0.0], [0.0, 9.0]]
+            return logits
+
+    inputs = np.sort(np.linspace(-1, 1, 1000))[:, None]
+    assert transfer.disagreement(Half(), inputs, num=100) == pytest.approx(np.log(2) / 2, rel=0.05)

@@ -11,6 +11,7 @@ from end2_tf.compare.differences import (
     QUESTION,
     TO_ENSEMBLE,
     TO_LABELS,
+    TO_MIXUP,
     Difference,
     Outcome,
     amount,
@@ -26,6 +27,10 @@ _VERBS: dict[Outcome, str] = {
     "unknown": "with one seed can't be told from luck on",
 }
 _NAMES = {"error": "error", "nll": "NLL"}
+_CONTROLS = {
+    TO_LABELS: "the same network trained on labels alone",
+    TO_MIXUP: "the same network trained on labels alone but on the students' inputs",
+}
 
 
 def overall(found: Found) -> list[str]:
@@ -74,14 +79,21 @@ def _headline(asked: Sequence[Difference]) -> str:
         "unknown": "error and NLL can't be told either",
     }
     at_ood, at_test = ([d for d in asked if d.score == BEST], [d for d in asked if d.dataset == "test"])
-    return f"{ood[_verdict(at_ood)]}; {accuracy[_verdict(at_test)]}."
+    return f"{ood[_verdict(at_ood)]}{_known(at_ood)}; {accuracy[_verdict(at_test)]}{_known(at_test)}."
+
+
+def _known(some: Sequence[Difference]) -> str:
+    """Says how many comparisons an answer rests on, where others couldn't be told."""
+    told = sum(d.outcome != "unknown" for d in some)
+    return f" (of those that can be told, {told} of {len(some)})" if 0 < told < len(some) else ""
 
 
 def _verdict(some: Sequence[Difference]) -> str:
-    outcomes = {d.outcome for d in some} - {"unknown"}
+    every = {d.outcome for d in some}
+    outcomes = every - {"unknown"}
     if not outcomes:
         return "unknown" if some else "absent"
-    if outcomes == {"wins"}:
+    if every == {"wins"}:
         return "better"
     if "wins" in outcomes:
         return "mixed" if "loses" in outcomes else "partly"
@@ -109,26 +121,26 @@ def _mean(some: Sequence[Difference]) -> str:
 
 
 def of_run(run: Run, differences: Sequence[Difference]) -> list[str]:
-    """Returns the answer on one data set, a sentence for each pair of models that was compared."""
+    """Returns the answer on one data set: a sentence for each pair of models, then what the controls say."""
     leads = {
         QUESTION[0]: "Without auxiliary data, EnD² against EnD",
         QUESTION[1]: "With auxiliary data, EnD² against EnD",
         TO_ENSEMBLE: f"{run.label(TO_ENSEMBLE.a)} against the ensemble",
-        TO_LABELS: f"{run.label(TO_LABELS.a)} against the same network trained on labels alone",
+        **{pair: f"{run.label(pair.a)} against {control}" for pair, control in _CONTROLS.items()},
     }
     lines = []
     for pair in dict.fromkeys(d.pair for d in differences):
         lead = leads.get(pair, f"{run.label(pair.a)} against {run.label(pair.b)}")
-        some = [d for d in differences if d.pair == pair]
-        lines.append(_sentence(run, some, lead) + (_control(some) if pair == TO_LABELS else ""))
-    return lines
+        lines.append(_sentence(run, [d for d in differences if d.pair == pair], lead))
+    return [*lines, *_gain(run, differences)]
 
 
 def _sentence(run: Run, some: Sequence[Difference], lead: str) -> str:
     kinds = [run.best_kind(model) for model in some[0].pair]
-    by_best = "by knowledge uncertainty" if kinds[0] == kinds[1] else f"by {kinds[0]} against {kinds[1]} uncertainty"
+    by_best = f"by {' against '.join(dict.fromkeys(kinds))} uncertainty"
     parts = [_clause([d for d in some if d.dataset == "test"], run)]
-    for score, words in (("total", "by total uncertainty"), (BEST, by_best)):
+    # Where neither model has knowledge uncertainty, the best score is total uncertainty, and this says it once.
+    for words, score in {"by total uncertainty": "total", by_best: BEST}.items():
         of_score = [d for d in some if d.score == score]
         if of_score:
             parts.append(f"{words} it {_clause(of_score, run)}")
@@ -155,12 +167,26 @@ def _listed(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
-def _control(some: Sequence[Difference]) -> str:
-    """Says whether the gain is distillation's: a student must beat its network trained on labels in NLL and OOD."""
-    told = [d for d in some if d.outcome != "unknown" and (d.metric == "nll" or d.score == BEST)]
-    if not told:
-        return ""
-    if all(d.outcome == "wins" for d in told):
-        return " So its gain is distillation's, not that of its size or training."
-    lost = _listed(["NLL" if d.metric == "nll" else d.dataset for d in told if d.outcome != "wins"])
-    return f" On {lost} it doesn't beat that control: there distillation gains nothing that labels alone don't give."
+def _gain(run: Run, differences: Sequence[Difference]) -> list[str]:
+    """Says whether what a student gains is distillation's: it must beat networks trained on labels in NLL and OOD."""
+    asked = [d for d in differences if d.pair in _CONTROLS and (d.metric == "nll" or d.score == BEST)]
+    pairs = list(dict.fromkeys(d.pair for d in asked))
+    not_beaten = []
+    for pair in pairs:
+        for outcome, verb in (("loses", "beats it on"), ("ties", "is level with it on")):
+            some = [d for d in asked if d.pair == pair and d.outcome == outcome]
+            if some:
+                names = _listed(["NLL" if d.metric == "nll" else d.dataset for d in some])
+                not_beaten.append(f"{_CONTROLS[pair]} {verb} {names}")
+    if not_beaten:
+        return [f"Not all that {run.label(asked[0].pair.a)} gains is distillation's: {'; '.join(not_beaten)}."]
+    if not asked or any(d.outcome == "unknown" for d in asked):
+        return []
+    measures = "NLL and OOD detection" if any(d.score for d in asked) else "NLL"
+    beats = f"{run.label(asked[0].pair.a)} beats {' and '.join(_CONTROLS[pair] for pair in pairs)} in {measures}"
+    if TO_MIXUP in pairs:
+        return [f"{beats}. So its gain is distillation's, not that of its size, training or in-domain inputs."]
+    return [
+        f"{beats}. So its gain isn't that of its size or training alone; but that network has the members' inputs, not "
+        "the students', so a part of it may be the inputs'."
+    ]

@@ -25,12 +25,14 @@ class Pair(NamedTuple):
 # Distribution against mean, without and with auxiliary data: the question itself.
 QUESTION = (Pair("end2", "end"), Pair("end2_aux", "end_aux"))
 TO_ENSEMBLE = Pair("end2_aux", "ensemble")
-TO_LABELS = Pair("end2_aux", "single_matched")
+TO_LABELS = Pair("end2_aux", "single_matched")  # the controls: no teacher; on the members' inputs,
+TO_MIXUP = Pair("end2_aux", "single_mixup")  # and on the students'
 PAPER = Pair("end2_nll_aux", "end_aux")  # the paper's own loss in EnD²'s place
 PAIRS = (
     *QUESTION,
     TO_ENSEMBLE,
     TO_LABELS,
+    TO_MIXUP,
     Pair("end2_nll_aux", "end2_aux"),
     PAPER,
     Pair("end2_proxy_aux", "end_aux"),
@@ -126,16 +128,32 @@ _UNITS = {
     "ece": ("points", 100.0, 2),
 }
 _AUROC = ("points", 100.0, 1)
+_MOST_DIGITS = 9  # from there on, two numbers differ by no more than floats err
 
 
-def amount(difference: float | None, metric: str, with_unit: bool = True) -> str:
-    """Returns a difference with its sign, as people read it: "+1.3 points", "−0.012 nats"; "–" for None."""
+def amount(difference: float | None, metric: str, with_unit: bool = True, limit: float | None = None) -> str:
+    """Returns a difference with its sign, as people read it: "+1.3 points", "−0.012 nats"; "–" for None.
+
+    Args:
+        difference: In the metric's own unit.
+        metric: Of which it is a difference.
+        with_unit: Whether to name the unit.
+        limit: What it mustn't look like unless it is the same: more digits are printed if it would.
+    """
     if difference is None:
         return "–"
-    unit, _, digits = _UNITS.get(metric, _AUROC)
-    rounded = _rounded(difference, metric)
+    unit, factor, digits = _UNITS.get(metric, _AUROC)
+    if limit is not None:
+        digits = digits_apart(factor * difference, factor * limit, digits)
+    rounded = round(factor * difference, digits)
     text = f"{rounded:+.{digits}f}".replace("-", "−") if rounded else f"{0:.{digits}f}"
     return f"{text} {unit}" if with_unit else text
+
+
+def digits_apart(value: float, limit: float, digits: int) -> int:
+    """Returns how many decimals a value is printed with, at least `digits`, so that it doesn't look like a limit."""
+    enough = (more for more in range(digits, _MOST_DIGITS) if round(value, more) != round(limit, more))
+    return next(enough, digits)
 
 
 def _rounded(difference: float, metric: str) -> float:

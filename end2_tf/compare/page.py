@@ -122,7 +122,9 @@ def _facts(run: Run) -> list[str]:
     members, student = config.get("ensemble", {}), config.get("student", {})
     sizes = ", ".join(f"{name} {count:,}" for name, count in found["counts"].items())
     facts = [f"`{found['experiment']}`:"]
-    if members.get("backbone"):
+    if members.get("models"):
+        facts.append(f"an ensemble of {run.evaluation.num_members} networks that were brought, not trained here.")
+    elif members.get("backbone"):
         facts.append(f"an ensemble of {run.evaluation.num_members} ({members['backbone']}).")
     if student.get("epochs"):
         facts.append(f"Every student was trained for {student['epochs']} epochs.")

@@ -19,6 +19,7 @@ METHODS = (
     "teacher",
     "single",
     "single_matched",
+    "single_mixup",
     "end",
     "end_aux",
     "end2_nll",
@@ -69,7 +70,7 @@ class Run:
 
     @functools.cached_property
     def name(self) -> str:
-        """Data set and backbone of the members, as names of published models begin."""
+        """Data set and backbone of the members; "own" for members that were brought."""
         members = self.config.get("ensemble", {})
         backbone = "own" if members.get("models") else members.get("backbone", "")
         return "_".join(part for part in (self.config.get("data", {}).get("name", self.root.name), backbone) if part)

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from end2_tf.compare.differences import amount
+from end2_tf.compare.differences import amount, digits_apart
 from end2_tf.compare.runs import KINDS, Run
 
 
@@ -102,25 +102,28 @@ class _Checks:
         for metric, label in (("error", "Error"), ("nll", "NLL")):
             found = gap_closed(self.run, self.student, metric)
             passed = None if found is None else found >= least
-            yield Check(self.student, f"{label} gap closed", f"≥ {share(least)}", found, share(found), passed)
+            text = share(found, least if passed is False else None)
+            yield Check(self.student, f"{label} gap closed", f"≥ {share(least)}", found, text, passed)
 
     def _at_most(self, what: str, metric: str, other: str, allowed: float) -> Check:
         """Checks that the student's value lies at most `allowed` above the other's."""
         found = self._difference(metric, other)
         passed = None if found is None else found <= allowed
-        return Check(self.student, what, f"≤ {amount(allowed, metric)}", found, amount(found, metric), passed)
+        text = amount(found, metric, limit=allowed if passed is False else None)
+        return Check(self.student, what, f"≤ {amount(allowed, metric)}", found, text, passed)
 
     def _at_least(self, what: str, metric: str, allowed: float, dataset: str = "test") -> Check:
         """Checks that the student's value lies at most `allowed` below the ensemble's."""
         found = self._difference(metric, "ensemble", dataset)
         passed = None if found is None else found >= -allowed
-        return Check(self.student, what, f"≥ {amount(-allowed, metric)}", found, amount(found, metric), passed)
+        text = amount(found, metric, limit=-allowed if passed is False else None)
+        return Check(self.student, what, f"≥ {amount(-allowed, metric)}", found, text, passed)
 
     def _better(self, what: str, metric: str, others: tuple[str, ...], dataset: str = "test") -> Check:
         """Checks that the student beats each of the others."""
         what = f"{what} against {' and '.join(_NAMES[other] for other in others)}"
         found = [self._difference(metric, other, dataset) for other in others]
-        text = ", ".join(amount(difference, metric) for difference in found)
+        text = ", ".join(amount(difference, metric, limit=0.0) for difference in found)
         sign = -1 if metric == "nll" else 1
         leads = [sign * difference for difference in found if difference is not None]
         if len(leads) < len(others):
@@ -129,14 +132,19 @@ class _Checks:
 
     def _rank(self) -> Check:
         value, least = self.run.value(self.student, "knowledge_rank_correlation"), self.targets.rank_correlation
-        found, passed = ("–", None) if value is None else (f"{value:.3f}", value >= least)
-        return Check(self.student, "Rank correlation of knowledge", f"≥ {least:g}", value, found, passed)
+        what, target = "Rank correlation of knowledge", f"≥ {least:g}"
+        if value is None:
+            return Check(self.student, what, target, None, "–", None)
+        passed = value >= least
+        return Check(self.student, what, target, value, _number(value, 3, None if passed else least), passed)
 
     def _mean(self) -> Check:
         value, off = self.run.value(self.student, "knowledge_mean_ratio"), self.targets.knowledge_mean_off
-        found, passed = ("–", None) if value is None else (f"{value:.2f}", abs(value - 1) <= off)
-        target = f"{1 - off:g} to {1 + off:g}"
-        return Check(self.student, "Mean knowledge over the ensemble's", target, value, found, passed)
+        what, target = "Mean knowledge over the ensemble's", f"{1 - off:g} to {1 + off:g}"
+        if value is None:
+            return Check(self.student, what, target, None, "–", None)
+        passed, nearest = abs(value - 1) <= off, 1 + off if value > 1 else 1 - off
+        return Check(self.student, what, target, value, _number(value, 2, None if passed else nearest), passed)
 
     def _difference(self, metric: str, other: str, dataset: str = "test") -> float | None:
         """Returns the student's value minus the other's; knowledge is met by total where the other has total only."""
@@ -151,6 +159,19 @@ def gap_closed(run: Run, model: str, metric: str) -> float | None:
     return next((g["value"] for g in given if g["model"] == model and g["metric"] == metric), None)
 
 
-def share(of_gap: float | None) -> str:
-    """Returns a share of a gap in per cent; None is a gap that is no larger than noise."""
-    return "within noise" if of_gap is None else f"{round(100 * of_gap)} %".replace("-", "−")
+def share(of_gap: float | None, missed: float | None = None) -> str:
+    """Returns a share of a gap in per cent; None is a gap that is no larger than noise.
+
+    Args:
+        of_gap: The share.
+        missed: A share that it didn't reach, and mustn't look like.
+    """
+    if of_gap is None:
+        return "within noise"
+    return f"{_number(100 * of_gap, 0, None if missed is None else 100 * missed)} %"
+
+
+def _number(value: float, digits: int, missed: float | None) -> str:
+    """Returns a number with at least so many decimals, more if it would look like a limit that it missed."""
+    digits = digits if missed is None else digits_apart(value, missed, digits)
+    return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "−")

@@ -83,7 +83,7 @@ def changed(share: float, seed: int, view: int, num_examples: int) -> np.ndarray
 
 
 def change_images(images: np.ndarray, table: np.ndarray) -> np.ndarray:
-    """Changes many images as `apply_images` does; flips and shifts alone by indexing, which is ten times as fast.
+    """Changes many images as `apply_images` does; flips and whole shifts by indexing, which is ten times as fast.
 
     Args:
         images: (n, height, width, channels) uint8.
@@ -119,8 +119,8 @@ def _mirrored(places: np.ndarray, size: int) -> np.ndarray:
 def apply_images(images: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
     """Flips, shifts, rotates and enlarges each image about its centre, in one resampling; then inverts pixel values.
 
-    Bilinear, and exact where nothing rotates or is enlarged. Beyond the border the image is mirrored, its edge pixels
-    twice (`np.pad(mode="symmetric")`).
+    Bilinear, and exact where nothing rotates or is enlarged and shifts are whole. Beyond the border the image is
+    mirrored, its edge pixels twice (`np.pad(mode="symmetric")`).
 
     Args:
         images: (batch, height, width, channels) uint8.

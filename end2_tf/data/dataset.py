@@ -90,8 +90,11 @@ def load(config: configuration.Data, *, data_dir: str | None, download: bool, se
         *((reader, "an OOD set") for reader in ood.values()),
         *((reader, "a shifted set") for reader in shifted.values()),
     ):
-        if _is_same(reader, in_domain, data_dir):
-            raise ConfigError(f"{reader} is the in-domain set itself, so it can't be {what}. Name another set there.")
+        if _overlap(reader, in_domain, data_dir):
+            how = "is" if reader.parts() == [reader] else "has in it"
+            raise ConfigError(
+                f"{reader} {how} the in-domain set itself, so it can't be {what}. Name another set there."
+            )
     source = in_domain.load(data_dir=data_dir, download=download, seed=seed)
     train, validation, test, class_names = _in_domain(source, in_domain, config.validation_fraction, seed)
     shape = train.inputs.shape[1:]
@@ -114,7 +117,7 @@ def load(config: configuration.Data, *, data_dir: str | None, download: bool, se
         splits = reader.load(
             data_dir=data_dir, download=download, seed=seed, validation_fraction=config.validation_fraction
         )
-        is_auxiliary = auxiliary is not None and _is_same(reader, auxiliary, data_dir)
+        is_auxiliary = auxiliary is not None and _overlap(reader, auxiliary, data_dir)
         sets[name] = _limit(_ood(splits, reader, shape, is_auxiliary), config.max_test, seed)
     return DataSet(
         train=_limit_every_class(train, config.max_train, class_names, seed),
@@ -173,6 +176,11 @@ def _find(
         for field, named in (("ood", config.ood), ("shifted", config.shifted))
     )
     return in_domain, auxiliary, ood, shifted
+
+
+def _overlap(one: sources.Reader, other: sources.Reader, data_dir: str | None) -> bool:
+    """Returns whether two sources, or sources that they are made of, are the same."""
+    return any(_is_same(part, another, data_dir) for part in one.parts() for another in other.parts())
 
 
 def _is_same(one: sources.Reader, other: sources.Reader, data_dir: str | None) -> bool:

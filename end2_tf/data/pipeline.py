@@ -24,7 +24,7 @@ class Order:
     """Which examples make up a batch.
 
     A batch holds `batch_size` in-domain examples (fewer at the end of an epoch) and, of `num_auxiliary` inputs, so many
-    that they are `auxiliary_share` of the whole. An epoch is one pass over the in-domain examples, so a method with
+    that they are `auxiliary_share` of a full batch. An epoch is one pass over the in-domain examples, so a method with
     auxiliary data takes as many steps as one without.
     """
 

@@ -66,8 +66,8 @@ def engine(settings: config.Ensemble, member: keras.Model) -> str:
         kinds = sorted({type(layer).__name__ for layer in member.layers})
         raise ConfigError(
             f"ensemble.engine is 'stacked', but the members have layers {', '.join(kinds)}"
-            f"{' and augmented images or mixup' if augmented else ''}. Stacking takes dense layers without dropout; "
-            "set ensemble.engine=sequential."
+            f"{' and an augmentation other than jitter of all inputs' if augmented else ''}. Stacking takes dense "
+            "layers without dropout; set ensemble.engine=sequential."
         )
     if settings.engine != "auto":
         return settings.engine
@@ -86,9 +86,10 @@ def train_stack(
     indices: list[int],
     *,
     seed: int,
+    deterministic: bool = False,
     progress: training.Progress | None = None,
 ) -> None:
-    """Trains members at once with the stacked engine and writes them to `folder`.
+    """Trains members at once with the stacked engine and writes those to `folder` that it lacks.
 
     A member is `member_000.keras`, an ordinary Keras model in float32, and `member_000.json`, written after it: seed,
     digest of weights and config, history.
@@ -97,23 +98,30 @@ def train_stack(
         settings: Of the ensemble.
         data: To train on.
         folder: Where members are kept.
-        indices: Which members.
+        indices: Which members are missing.
         seed: Of the experiment; member i's own is `seed_of(seed, i)`.
+        deterministic: Whether members must be bit-equal to those of a whole stack.
         progress: Called after each epoch.
     """
-    seeds = [seed_of(seed, i) for i in indices]
+    everyone = list(range(settings.num_members))
+    whole = _stack_checkpoint(folder, everyone)
+    # The last bits depend on who is in the stack; and a stack that was trained, but not yet written, is there whole.
+    stack = everyone if deterministic or whole.is_file() else indices
+    seeds = [seed_of(seed, i) for i in stack]
     members = [build_member(settings, data, own) for own in seeds]
     histories = stacked.train(
         members,
         data,
         settings,
         seeds=seeds,
+        numbers=stack,
         prototype=build_member(settings, data, seeds[0], mixed=True) if settings.mixed_precision else None,
-        checkpoint=folder / f".stack_{config.digest(indices)}.npz",
+        checkpoint=_stack_checkpoint(folder, stack),
         progress=progress,
     )
-    for index, member, own, history in zip(indices, members, seeds, histories, strict=True):
-        _write_member(folder, index, member, own, history)
+    for index, member, own, history in zip(stack, members, seeds, histories, strict=True):
+        if index in indices:
+            _write_member(folder, index, member, own, history)
     for leftover in folder.glob(".stack_*.npz"):
         leftover.unlink()
 
@@ -149,6 +157,10 @@ def train_member(
     checkpoint.unlink(missing_ok=True)
 
 
+def _stack_checkpoint(folder: Path, indices: list[int]) -> Path:
+    return folder / f".stack_{config.digest(indices)}.npz"
+
+
 def _paths(folder: Path, index: int) -> tuple[Path, Path]:
     return folder / f"member_{index:03d}.keras", folder / f"member_{index:03d}.json"
 
@@ -175,7 +187,7 @@ def read_record(folder: Path, index: int) -> dict[str, Any] | None:
 
 
 def open_members(folder: Path, num_members: int) -> StackedEnsemble:
-    """Opens members that `train` wrote; they share one architecture, so one graph serves all."""
+    """Opens members that `train_stack` or `train_member` wrote; one graph serves all, as their architecture is one."""
     prototype = keras.saving.load_model(_paths(folder, 0)[0], compile=False)
     rows = []
     for index in range(num_members):

@@ -27,6 +27,7 @@ def train(
     settings: config.Ensemble,
     *,
     seeds: list[int],
+    numbers: list[int] | None = None,
     prototype: keras.Model | None = None,
     checkpoint: Path | None = None,
     progress: Progress | None = None,
@@ -38,6 +39,7 @@ def train(
         data: Its train split is used; validation only for the history.
         settings: Epochs, batch size, optimiser, augmentation (jitter of features only).
         seeds: One a member.
+        numbers: Of the members in their ensemble, for messages; by default 0, 1, ….
         prototype: The network that computes, with the members' weights; for one that computes in bfloat16. Defaults to
             the first member.
         checkpoint: Where to keep the state of an unfinished training.
@@ -72,7 +74,7 @@ def train(
         if not np.isfinite(values).all():
             bad = int(np.flatnonzero(~np.isfinite(values))[0])
             raise TrainingError(
-                f"the loss of member {bad} of this stack is {values[bad]} in epoch {epoch + 1}. "
+                f"the loss of member {bad if numbers is None else numbers[bad]} is {values[bad]} in epoch {epoch + 1}. "
                 "Try a smaller ensemble.optimizer.learning_rate."
             )
         losses = np.concatenate([losses, values[None]])

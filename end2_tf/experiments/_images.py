@@ -1,5 +1,8 @@
 """What the experiments on images share: methods, and transfer inputs."""
 
+import dataclasses
+
+from end2_tf import registry
 from end2_tf.config import Augmentation, Method, Transfer, with_auxiliary
 
 # Members hardly disagree on the images they were trained on. On slightly deformed ones they do as on new ones.
@@ -23,6 +26,16 @@ METHODS = with_auxiliary(
         "end2": Method(loss="mean_precision"),
     }
 )
+
+
+def without_dropout(methods: dict[str, Method]) -> dict[str, Method]:
+    """Returns methods whose students, shown many views of what members say, have no dropout; on labels they keep it."""
+    return {
+        name: method if registry.is_on_labels(method.loss) else dataclasses.replace(method, options={"dropout": 0.0})
+        for name, method in methods.items()
+    }
+
+
 SMOKE = {
     "transfer.num_views": 2,
     "data.max_train": 3000,

@@ -28,6 +28,7 @@ _DEFAULTS: dict[str, Any] = {
     "experiment": "experiment",
     "created": "",
     "command": "",
+    "commit": "",
     "config": {},
     "versions": {},
     "seconds": {},

@@ -77,7 +77,7 @@ MODELS = {
 # Methods that a user defines in a config get these, by position.
 _OTHER_COLOURS = ("#999933", "#CC3311", "#44AA99", "#332288")
 
-NO_STUDENTS = ("single", "single_matched", "ensemble", "teacher", "bayes")
+NO_STUDENTS = ("single", "single_matched", "single_mixup", "ensemble", "teacher", "bayes")
 PREFERRED_STUDENTS = ("end2_aux", "end2", "end2_nll_aux", "end2_nll")
 
 

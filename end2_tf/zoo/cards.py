@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import decimal
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,13 +12,13 @@ import jinja2
 
 from end2_tf.zoo import licences, results
 from end2_tf.zoo.failures import Failures, Picture
-from end2_tf.zoo.metadata import label
+from end2_tf.zoo.metadata import label, taught_by
 from end2_tf.zoo.results import Results, Row
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 PAGES = "pages"
 
-_COMPARED = ("ensemble", "single", "single_matched")
+_COMPARED = ("ensemble", "single", "single_matched", "single_mixup")
 
 
 def card(
@@ -47,13 +48,22 @@ def card(
         meta=metadata,
         label=label(metadata["method"]),
         tables=[results.markdown(table) for table in (found.test(), found.detection(), found.shifted()) if table],
+        controls=found.controls,
         limits=limits(metadata, found, failures),
         kind=failures.kind,
         pictures=pictures,
         failures=[] if pictures else _as_table(failures),
         shape=" × ".join(map(str, metadata["input"]["shape"])),
         teacher=f"{group}_ensemble",
+        taught_by=taught_by(metadata),
+        seconds=_digits(metadata["training_seconds"] or 0, 2),
+        change=_digits(metadata["weights"]["largest_change"], 1, decimal.ROUND_CEILING),
     )
+
+
+def _digits(value: float, count: int, rounding: str = decimal.ROUND_HALF_EVEN) -> str:
+    """Returns a number with so many significant digits, and no exponent."""
+    return f"{decimal.Context(prec=count, rounding=rounding).create_decimal_from_float(value):,f}"
 
 
 def _as_table(failures: Failures) -> list[tuple[str, str]]:
@@ -94,11 +104,13 @@ def limits(metadata: Mapping[str, Any], found: Results, failures: Failures) -> l
         limits.append("It predicts one distribution: data and knowledge uncertainty can't be told apart.")
     if metadata["kind"] == "member":
         limits.append(
-            "The results are means over all members of the ensemble; this file is the first of them, not the best."
+            "The results are means over all members of the ensemble; this file is the first of them, chosen before "
+            "results were known."
         )
     if metadata["kind"] == "student" and metadata["num_seeds"] > 1:
         limits.append(
-            f"The results are means over {metadata['num_seeds']} seeds; this file is seed 0, not the best of them."
+            f"The results are means over {metadata['num_seeds']} seeds; this file is seed 0, chosen before results "
+            "were known."
         )
     return limits
 
@@ -128,6 +140,7 @@ def readme(entries: Sequence[Mapping[str, Any]], rows: Sequence[Row], sizes: Map
                 "meta": about[group],
                 "test": results.markdown(found.test()),
                 "others": [results.markdown(table) for table in (found.detection(), found.shifted()) if table],
+                "controls": found.controls,
             }
         )
     listed = [["entry", "MB", "what it is"]]

@@ -120,13 +120,13 @@ def check(name: str, *, reproduce: bool = False, source: Source = None, cache: S
             where it is larger than 1).
     """
     place = find(name, source, cache)
-    files = place.fetch_all(name)
+    place.fetch_all(name)
     if isinstance(place, places.Folder):
         place.check_nothing_else(name)
     if reproduce:
         from end2_tf.zoo import golden
 
-        golden.check(open_model(place, name), files[GOLDEN])
+        golden.check(open_model(place, name), place.fetch(name, GOLDEN))
 
 
 def find(name: str, source: Source, cache: Source) -> Place:
@@ -141,6 +141,6 @@ def open_model(place: Place, name: str) -> Any:
     """Opens a model of a zoo that has been found; see `load`."""
     from end2_tf.zoo import keras_file
 
-    # A folder costs nothing to check whole; from a URL only what is opened is fetched.
-    path = place.fetch_all(name)[MODEL] if isinstance(place, places.Folder) else place.fetch(name, MODEL)
-    return keras_file.open_model(path, name)
+    if isinstance(place, places.Folder):
+        place.fetch_all(name)  # costs nothing to check whole; from a URL only what is opened is fetched
+    return keras_file.open_model(place.fetch(name, MODEL), name)

@@ -137,19 +137,18 @@ class Failures:
         ax = fig.subplots()
         values = plane.image(self.evaluation.uncertainty(self.model, "map", self.kind))
         picture = ax.imshow(values, extent=plane.extent, origin="lower", cmap="viridis")
-        for places, marker, colour, name in (
-            (self.most_uncertain, "o", "white", "most uncertain"),
-            (self.confidently_wrong, "X", "#EE6677", "confidently wrong"),
+        marked = []
+        for places, marker, colour, name, words in (
+            (self.most_uncertain, "o", "white", "most uncertain", "most uncertain test input{s}"),
+            (self.confidently_wrong, "X", "#EE6677", "confidently wrong", "wrong prediction{s} of highest confidence"),
         ):
-            points = inputs[places]
-            ax.plot(*points.T, marker, color=colour, markeredgecolor="black", linestyle="", label=name)
+            if len(places):
+                ax.plot(*inputs[places].T, marker, color=colour, markeredgecolor="black", linestyle="", label=name)
+                marked.append(f"the {len(places)} {words.format(s='s' if len(places) > 1 else '')}")
         plane.prepare(ax)
         fig.colorbar(picture, ax=ax, shrink=0.85).set_label(f"{self.kind.capitalize()} uncertainty (nats)")
         fig.legend(loc="outside lower center", ncols=2)
-        text = (
-            f"{self.kind.capitalize()} uncertainty over the plane, with the {NUM_SHOWN} most uncertain test inputs and "
-            f"the {NUM_SHOWN} wrong predictions of highest confidence."
-        )
+        text = f"{self.kind.capitalize()} uncertainty over the plane, with {' and '.join(marked)}."
         return Picture("failures.png", text, _small(style.png(fig)))
 
 

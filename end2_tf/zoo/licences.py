@@ -28,6 +28,13 @@ LICENCES = {
         "https://arxiv.org/abs/1905.00076",
     ),
     "ring": Licence("Rings", _OWN, "none needed", "https://arxiv.org/abs/1905.00076"),
+    "procedural": Licence(
+        "Procedural images",
+        _OWN,
+        "M. Baradad, J. Wulff, T. Wang, P. Isola, A. Torralba. Learning to See by Looking at Noise. NeurIPS 2021.",
+        "https://arxiv.org/abs/2106.05963",
+    ),
+    "gratings": Licence("Gratings", _OWN, "none needed", ""),
     "fashion_mnist": Licence(
         "Fashion-MNIST",
         "MIT",

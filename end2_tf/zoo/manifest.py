@@ -141,12 +141,23 @@ def seal(folder: Path, name: str) -> Record:
 
 
 def record(folder: Path) -> Record:
-    """Returns what the index says of a sealed entry, from its manifest and metadata."""
-    path = folder / MANIFEST
+    """Returns what the index says of a sealed entry, from its manifest and metadata.
+
+    Raises:
+        ZooError: the metadata aren't those that were sealed.
+    """
+    path, name = folder / MANIFEST, "metadata.json"
     manifest = parse(Manifest, path.read_bytes(), str(path))
-    metadata = workdir.read_json(folder / "metadata.json")
-    size = path.stat().st_size + sum(file.bytes for file in manifest.files.values())
-    return Record(workdir.sha256(path), size, metadata["kind"], metadata["summary"])
+    if name not in manifest.files:
+        raise ZooError(f"{path} lists no {name}. Publish the entry again.")
+    check_file(folder / name, manifest.files[name], f"{folder.name}/{name}", "Restore it, or publish the entry again.")
+    metadata = workdir.read_json(folder / name)
+    return Record(workdir.sha256(path), num_bytes(path, manifest), metadata["kind"], metadata["summary"])
+
+
+def num_bytes(path: Path, manifest: Manifest) -> int:
+    """Returns the size of an entry: of the manifest at `path`, and of all files that it lists."""
+    return path.stat().st_size + sum(file.bytes for file in manifest.files.values())
 
 
 def index_json(records: dict[str, Record]) -> dict[str, Any]:
@@ -165,7 +176,10 @@ def check_file(path: Path, expected: File, name: str, advice: str) -> None:
 
 
 def check_digest(path: Path, expected: str, name: str, advice: str) -> None:
-    got = workdir.sha256(path)
+    try:
+        got = workdir.sha256(path)
+    except OSError as error:
+        raise ZooError(f"{name} can't be read at {path}: {error.strerror}. Make it readable.") from None
     if got != expected:
         raise ZooError(
             f"{name} was altered at {path}: its SHA-256 is {got[:12]}…, but {expected[:12]}… was published. {advice}"

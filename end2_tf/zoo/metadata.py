@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 import shlex
 import subprocess
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from end2_tf import registry
-from end2_tf.config import Experiment
+from end2_tf.config import Experiment, Method, Optimizer, Source
 from end2_tf.data.dataset import DataSet
 from end2_tf.report import style
 from end2_tf.zoo import licences
@@ -22,6 +23,7 @@ SCHEMA = 1
 
 _UNITS = {"probs": "probability", "alphas": "concentration of the Dirichlet distribution", "logits": "log-odds"}
 _PLACES = ("workdir", "data_dir", "zoo_dir", "stage", "quiet", "download")  # flags that say where, not what
+_FILES = ("path", "models")  # fields of a config that hold paths
 
 
 def kind_of(method: str) -> str:
@@ -35,9 +37,11 @@ def label(method: str) -> str:
 
 
 def group_of(experiment: Experiment) -> str:
-    """Returns what the names of a run's entries begin with: data set and backbone of the members."""
-    backbone = "own" if experiment.ensemble.models else experiment.ensemble.backbone
-    return re.sub(r"[^A-Za-z0-9._-]", "_", f"{experiment.data.name}_{backbone}")
+    """Returns what the names of a run's entries begin with: data set, own file's name, backbone of the members."""
+    data, members = experiment.data, experiment.ensemble
+    file = re.sub(r"[^a-z0-9]+", "_", Path(data.path or "").stem.lower()).strip("_")
+    parts = (data.name, file, "own" if members.models else members.backbone)
+    return re.sub(r"[^A-Za-z0-9._-]", "_", "_".join(part for part in parts if part))
 
 
 def describe(
@@ -49,7 +53,6 @@ def describe(
     outputs: Mapping[str, np.ndarray],
     weights: Mapping[str, Any],
     seconds: float,
-    commit: str,
 ) -> dict[str, Any]:
     """Returns the content of an entry's metadata.json.
 
@@ -61,31 +64,34 @@ def describe(
         outputs: What the model predicts for its golden inputs, for names and shapes.
         weights: How they are kept: dtype, digest and so on.
         seconds: Of training.
-        commit: Of the code.
     """
-    kind, group = kind_of(method), group_of(experiment)
+    kind, group, num_members = kind_of(method), group_of(experiment), int(results["num_members"])
     rows = [r for r in results["rows"] if r["model"] == method]
     num_seeds = max((r["n"] for r in rows), default=1)
-    sources = [experiment.data.name]
+    on_labels = kind == "student" and registry.is_on_labels(experiment.methods[method].loss)
+    brought = kind != "student" and experiment.ensemble.models is not None
+    seen = [Source(experiment.data.name, experiment.data.options)]
     if kind == "student" and experiment.methods[method].auxiliary and experiment.data.auxiliary is not None:
-        sources.append(experiment.data.auxiliary.name)
+        seen.append(experiment.data.auxiliary)
     found: dict[str, Any] = {
         "schema": SCHEMA,
         "entry": f"{group}_{method}",
         "group": group,
         "kind": kind,
         "method": method,
+        "on_labels": on_labels,
         "dataset": experiment.data.name,
-        "backbone": experiment.ensemble.backbone,
+        "backbone": _backbone(kind, experiment),
         "classes": list(data.class_names),
         "input": _input(data),
-        "outputs": {name: _output(name, values, kind) for name, values in outputs.items()},
-        "num_members": int(results["num_members"]),
+        "outputs": {name: _output(name, values) for name, values in outputs.items()},
+        "num_members": num_members,
+        "num_taught": min(experiment.transfer.num_members or num_members, num_members),
         "num_seeds": num_seeds if kind == "student" else 1,
         "seed": 0,
         "weights": dict(weights),
         "training": training(method, experiment),
-        "training_seconds": round(seconds, 1),
+        "training_seconds": None if brought else float(f"{seconds:.3g}"),
         "results": [
             {"dataset": r["dataset"], "metric": r["metric"], "mean": r["value"], "sd": r["sd"], "n": r["n"]}
             for r in rows
@@ -93,24 +99,36 @@ def describe(
         "examples": dict(results["counts"]),
         "experiment": results["experiment"],
         "command": repeatable(results["command"]),
-        "commit": commit,
+        "commit": results["commit"] or None,
         "created": results["created"],
         "versions": dict(results["versions"]),
-        "data": {name: dataclasses.asdict(licences.of(name)) for name in sources},
+        "data": {name: dataclasses.asdict(licences.of(name)) for source in seen for name in _made_of(source)},
         "licence": "Apache-2.0",
     }
-    found["summary"] = _summary(found, rows)
+    found["summary"] = _summary(found, experiment, rows)
     return found
 
 
-def _summary(found: Mapping[str, Any], rows: list[dict[str, Any]]) -> str:
+def taught_by(found: Mapping[str, Any]) -> str:
+    """Returns whom a student with these metadata learnt from: "20 networks", or "the first 5 of 20 networks"."""
+    taught, of = found["num_taught"], found["num_members"]
+    return f"{of} networks" if taught == of else f"the first {taught} of {of} networks"
+
+
+def _made_of(source: Source) -> list[str]:
+    """Returns the names of the data that a source shows: its own, or of those that it is made of."""
+    return list(dict.fromkeys(part.name for part in source.parts() if "of" not in part.options))
+
+
+def _summary(found: Mapping[str, Any], experiment: Experiment, rows: list[dict[str, Any]]) -> str:
     what = {
         "ensemble": f"ensemble of {found['num_members']} networks",
         "member": f"the first of {found['num_members']} networks",
-        "student": f"{label(found['method'])}, a student of {found['num_members']} networks",
+        "student": f"{label(found['method'])}, a student of {taught_by(found)}",
     }[found["kind"]]
-    if found["method"] == "single_matched":
-        what = "one network, trained on labels as long as the students"
+    if found["on_labels"]:
+        shown = _label_inputs(experiment.methods[found["method"]], experiment)
+        what = f"one network, trained on labels as long as the students, on {shown}"
     error = next((r["value"] for r in rows if (r["dataset"], r["metric"]) == ("test", "error")), None)
     return what if error is None else f"{what}; test error {100 * error:.2f} %"
 
@@ -123,10 +141,15 @@ def _input(data: DataSet) -> dict[str, Any]:
     return {"shape": list(data.input_shape), "dtype": "float32", "range": spread, "unit": "features as they are"}
 
 
-def _output(name: str, values: np.ndarray, kind: str) -> dict[str, Any]:
+def _output(name: str, values: np.ndarray) -> dict[str, Any]:
     axes = {1: [], 2: ["classes"], 3: ["members", "classes"]}[values.ndim]
     unit = _UNITS.get(name, "nats")
     return {"shape": ["batch", *values.shape[1:]], "axes": ["batch", *axes], "unit": unit}
+
+
+def _backbone(kind: str, experiment: Experiment) -> str:
+    members = "own" if experiment.ensemble.models else experiment.ensemble.backbone
+    return (experiment.student.backbone or members) if kind == "student" else members
 
 
 def training(method: str, experiment: Experiment) -> str:
@@ -134,6 +157,8 @@ def training(method: str, experiment: Experiment) -> str:
     members, student = experiment.ensemble, experiment.student
     if kind_of(method) != "student":
         whose = "Each member was" if method == "ensemble" else "It was"
+        if members.models:
+            return f"{whose} brought as a Keras file, not trained here, so how isn't recorded."
         text = f"{whose} trained on the labels of {experiment.data.name} for {members.epochs} epochs"
         return f"{text} with batches of {members.batch_size}{_rate(members.optimizer)}; members differ by their seeds."
     how = experiment.methods[method]
@@ -141,25 +166,56 @@ def training(method: str, experiment: Experiment) -> str:
     text += _rate(how.optimizer or student.optimizer)
     if registry.is_on_labels(how.loss):
         return (
-            f"{text}: what the students are compared with, since it has their architecture and budget but no teacher."
+            f"{text}, on {_label_inputs(how, experiment)}: what the students are compared with, since it has their "
+            f"architecture and budget but no teacher.{_network(how, experiment)}"
         )
     if how.auxiliary and experiment.data.auxiliary is not None:
-        share, name = experiment.transfer.auxiliary_share, experiment.data.auxiliary.name
-        parts = [
-            each if isinstance(each, str) else each["name"] for each in experiment.data.auxiliary.options.get("of", [])
-        ]
-        kinds = " and ".join(parts) if name == "several" else name
-        text += f"; {100 * share:.0f} % of each batch were auxiliary inputs without labels ({kinds})"
+        kinds = " and ".join(_made_of(experiment.data.auxiliary))
+        share = 100 * experiment.transfer.auxiliary_share
+        text += f"; {share:.0f} % of each batch were auxiliary inputs without labels ({kinds})"
+    if experiment.transfer.num_members is not None:
+        text += f"; its teachers were the first {experiment.transfer.num_members} members"
     seen = {
         "online": "the members were asked about every input as the student saw it",
         "views": f"the members' predictions were recorded on {experiment.transfer.num_views} views of each input",
         "clean": "the members' predictions were recorded once for each input",
     }[experiment.transfer.mode]
-    return f"{text}; {seen}."
+    return f"{text}; {seen}.{_network(how, experiment)}"
 
 
-def _rate(optimizer: Any) -> str:
-    return f" and Adam at a learning rate of {optimizer.learning_rate:g} ({optimizer.schedule.replace('_', ' ')})"
+def _rate(optimizer: Optimizer) -> str:
+    text = f" and Adam at a learning rate of {optimizer.learning_rate:g} ({optimizer.schedule.replace('_', ' ')})"
+    if optimizer.weight_decay:
+        text += f", weight decay {optimizer.weight_decay:g}"
+    if optimizer.average:
+        text += f", its weights a moving average of momentum {optimizer.average:g}"
+    return text
+
+
+def _label_inputs(how: Method, experiment: Experiment) -> str:
+    """Returns what a network on labels was shown."""
+    if how.augmentation is None:
+        return "the members' inputs"
+    is_students = how.augmentation == experiment.transfer.augmentation
+    return "the students' inputs" if is_students else "inputs with an augmentation of its own"
+
+
+def _network(how: Method, experiment: Experiment) -> str:
+    """Returns a sentence on a student's backbone and its options where they aren't the members'."""
+    members, student = experiment.ensemble, experiment.student
+    if members.models and student.backbone is None:
+        return ""  # it was copied from theirs
+    backbone = student.backbone or members.backbone
+    inherited = members.options if backbone == members.backbone else {}
+    options = (inherited if student.options is None else student.options) | how.options
+    if not members.models and (backbone, options) == (members.backbone, members.options):
+        return ""
+    return f" Its network isn't the members': {backbone}{_options(options)}."
+
+
+def _options(values: Mapping[str, Any]) -> str:
+    shown = (f"{name.replace('_', ' ')} {v:g}" if isinstance(v, float) else f"{name} {v}" for name, v in values.items())
+    return f" ({', '.join(shown)})" if values else ""
 
 
 _PENALTIES = {
@@ -168,38 +224,79 @@ _PENALTIES = {
 }
 
 
-def _objective(how: Any) -> str:
-    options = how.loss_options
-    annealed = how.temperature_schedule == "anneal" and how.temperature > 1
-    heat = f" at temperature {how.temperature:g}{', annealed to 1,' if annealed else ''}"
+def _objective(how: Method) -> str:
+    """Returns what was minimised; options of a loss that the words don't hold follow in brackets."""
+    options = dict(how.loss_options)
+    mean = "the ensemble's mean prediction" + (f" ({100 * how.labels:g} % of it the true label)" if how.labels else "")
     known = {
         "cross_entropy": "on labels alone",
-        "ensemble_distillation": f"by cross-entropy to the ensemble's mean prediction{heat}",
-        "dirichlet_nll": f"by the likelihood of the members' predictions under its Dirichlet{heat}",
-        "proxy_reverse_kl": "by the reverse KL divergence to a Dirichlet with the ensemble's mean and precision",
-        "mean_precision": f"by cross-entropy to the ensemble's mean plus {options.get('weight', 0.02):g} times "
-        f"{_PENALTIES[options.get('penalty', 'itakura_saito')]} (target: "
-        f"{str(options.get('precision', 'mutual_information')).replace('_', ' ')})",
+        "ensemble_distillation": f"by cross-entropy to {mean}",
+        "dirichlet_nll": "by the likelihood of the members' predictions under its Dirichlet",
+        "proxy_reverse_kl": f"by the reverse KL divergence to a Dirichlet with {mean} and the ensemble's precision",
     }
-    return known.get(how.loss, f"by the loss {how.loss}{heat}")
+    text = known.get(how.loss, f"by the loss {how.loss}" + (f" to {mean}" if how.labels else ""))
+    if how.loss == "mean_precision":
+        weight, penalty = options.pop("weight", 0.02), options.pop("penalty", "itakura_saito")
+        target = str(options.pop("precision", "mutual_information")).replace("_", " ")
+        text = f"by cross-entropy to {mean} plus {weight:g} times {_PENALTIES[penalty]} (target: {target})"
+    text += _options(options | ({"offset of alphas": how.offset} if how.offset else {}))
+    if how.temperature != 1 or how.loss not in ("cross_entropy", "mean_precision", "proxy_reverse_kl"):
+        annealed = how.temperature_schedule == "anneal" and how.temperature > 1
+        text += f" at temperature {how.temperature:g}{', annealed to 1,' if annealed else ''}"
+    return text
 
 
 def repeatable(command: str) -> str:
-    """Returns a command line without the flags that say where things are on one machine."""
+    """Returns a command line without what is true of one machine only: flags and folders that say where things are."""
     try:
         words = shlex.split(command)
     except ValueError:
         return command
-    kept, skip = [], False
+    kept: list[str] = []
+    skip = assigns = False
     for word in words:
-        name = word.lstrip("-").split("=", 1)[0]
+        name, equals, value = word.lstrip("-").partition("=")
         if skip:
             skip = False
+        elif assigns:
+            kept.append(_assignment(word))
+            assigns = False
         elif word.startswith("-") and name in _PLACES:
-            skip = "=" not in word and name not in ("quiet", "download")
+            skip = not equals and name not in ("quiet", "download")
+        elif word.startswith("-") and name == "set":
+            kept.append(f"{word.partition('=')[0]}={_assignment(value)}" if equals else word)
+            assigns = not equals
         else:
             kept.append(word)
     return shlex.join(kept)
+
+
+def _assignment(text: str) -> str:
+    """Returns the text of `--set` without folders."""
+    field, equals, value = text.partition("=")
+    try:
+        given = json.loads(value)
+    except ValueError:
+        given = value
+    kept = without_folders({field: given})[field]
+    if kept == given:
+        return text
+    return f"{field}{equals}{kept if isinstance(kept, str) else json.dumps(kept)}"
+
+
+def without_folders(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a config's plain values with files by their names alone: what folders somebody has is private."""
+    return {key: _without_folders(value, key.rpartition(".")[2]) for key, value in values.items()}
+
+
+def _without_folders(value: Any, key: str) -> Any:
+    if isinstance(value, dict):
+        return without_folders(value)
+    if isinstance(value, list):
+        return [_without_folders(each, key) for each in value]
+    if isinstance(value, str) and key in _FILES:
+        return re.split(r"[/\\]", value.rstrip("/\\"))[-1]
+    return value
 
 
 def commit(ignored: Path | None = None) -> str:

@@ -44,10 +44,16 @@ class Place:
     def manifest(self, entry: str) -> Manifest:
         """Returns the manifest of an entry that the index names."""
         if entry not in self._manifests:
-            path = self._checked_manifest(entry, self.index.entries[entry].manifest)
+            record = self.index.entries[entry]
+            path = self._checked_manifest(entry, record.manifest)
             found = manifest.parse(Manifest, _read(path), str(path))
             if found.entry != entry:
                 raise ZooError(f"{path} is the manifest of {found.entry}, not of {entry}. Publish the entry again.")
+            if (size := manifest.num_bytes(path, found)) != record.bytes:  # so its files can't fill the disk
+                raise ZooError(
+                    f"{path} lists {size:,} bytes with its own, but the index {record.bytes:,}. "
+                    "Publish the entry again."
+                )
             self._manifests[entry] = found
         return self._manifests[entry]
 
@@ -249,11 +255,13 @@ def find(source: str | os.PathLike[str] | None = None, cache: str | os.PathLike[
             )
         return Folder(own)
     text = os.fspath(given)
-    scheme, separator, _ = text.partition("://")
+    scheme, separator, rest = text.partition("://")
     if not separator:
         return Folder(Path(text).expanduser())
-    if scheme.lower() not in ("http", "https"):
-        raise ZooError(f"the zoo's source is {text!r}. Allowed: a folder, or a URL that begins with http or https.")
+    if scheme.lower() not in ("http", "https") or not rest.partition("/")[0]:
+        raise ZooError(
+            f"the zoo's source is {text!r}. Allowed: a folder, or a URL that begins with http or https, then a host."
+        )
     return Remote(text, _cache(cache))
 
 

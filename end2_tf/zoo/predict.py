@@ -115,20 +115,31 @@ def _from_npz(path: Path, shape: tuple[int, ...]) -> np.ndarray:
             "Name one of them so, or save only one."
         )
     values, name = npz.read(path, [chosen])[chosen], f"{path}: {chosen}"
-    if len(shape) == 3 and values.ndim > 2 and np.issubdtype(values.dtype, np.floating) and values.size:
-        checks.check_finite(values, name)
-        if values.min() >= 0 and values.max() <= 1:
-            raise DataError(f"{name} has no value above 1, but pixels go from 0 to 255. Multiply by 255 and round.")
+    misfit = DataError(
+        f"{name} has shape {values.shape}, but the model takes (n, {', '.join(map(str, shape))}). "
+        "Give inputs of the kind it was trained on."
+    )
+    if values.ndim > 2 and len(shape) != 3:
+        raise misfit
+    if values.ndim > 2 and np.issubdtype(values.dtype, np.floating) and values.size:
+        _check_pixels(values, name)
     inputs = own_data.as_inputs(values, None, name)
     checks.check_inputs(inputs, name)
-    if inputs.ndim == 4 and len(shape) == 3:
+    if inputs.ndim == 4:
         return images.adapt_images(inputs, (shape[0], shape[1], shape[2]))
     if inputs.shape[1:] != shape:
-        raise DataError(
-            f"{name} has shape {values.shape}, but the model takes (n, {', '.join(map(str, shape))}). "
-            "Give inputs of the kind it was trained on."
-        )
+        raise misfit
     return inputs
+
+
+def _check_pixels(values: np.ndarray, name: str) -> None:
+    """Raises DataError where floats aren't pixel values, in words for somebody who can't set a scale."""
+    checks.check_finite(values, name)
+    if values.min() >= 0 and values.max() <= 1:
+        raise DataError(f"{name} has no value above 1, but pixels go from 0 to 255. Multiply by 255 and round.")
+    fractions = values[values != np.rint(values)]
+    if fractions.size:
+        raise DataError(f"{name} has {fractions[0]:g}, but pixels are whole numbers from 0 to 255. Scale and round.")
 
 
 def _csv(names: list[str], found: Mapping[str, np.ndarray], classes: list[str]) -> str:

@@ -1,4 +1,8 @@
-"""Writes the entries of a finished run into a zoo: all of them or none."""
+"""Writes the entries of a finished run into a zoo: all of them or none.
+
+They are made in a hidden folder of the zoo and then swapped in by renaming, the index last. What they replace waits in
+that folder meanwhile, so a swap that fails, or whose process is killed, can be taken back.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,13 +27,13 @@ from end2_tf.layers import SoftmaxHead
 from end2_tf.models import EnsembleModel, UncertaintyClassifier
 from end2_tf.progress import Report
 from end2_tf.report.inputs import Evaluation
-from end2_tf.zoo import cards, golden, keras_file, manifest, metadata, results
+from end2_tf.zoo import cards, golden, keras_file, manifest, metadata, places, results
 from end2_tf.zoo.catalogue import GOLDEN, METADATA, MODEL
 from end2_tf.zoo.failures import Failures
 from end2_tf.zoo.manifest import INDEX, MANIFEST
 
 RESULTS, README, CONFIG = "results.csv", "README.md", "config.json"
-_STAGING = ".publishing-"
+_STAGING, _OLD = ".publishing-", ".old"
 
 
 @dataclass(frozen=True)
@@ -53,86 +57,124 @@ class Finished:
     evaluation: Path
 
 
-def publish(run: Finished, zoo_dir: Path, report: Report = lambda *args: None) -> list[str]:
+@dataclass(frozen=True)
+class Published:
+    """What publishing did: the names of the entries that it wrote, and of those that it removed."""
+
+    entries: list[str]
+    removed: list[str]
+
+
+def publish(run: Finished, zoo_dir: Path, report: Report = lambda *args: None) -> Published:
     """Writes or replaces the entries of a run, then the zoo's results.csv, README.md and index.json.
 
-    Everything is written beside the old entries first and checked, also by opening it again; a failure changes nothing.
+    Entries of the same data set and backbone that the run doesn't have are removed: they are of another ensemble, or of
+    methods that it leaves out. Everything is written beside the old entries first and checked, also by opening it
+    again; a failure changes nothing.
 
     Args:
         run: What to publish: the ensemble, its first member as `single`, and seed 0 of each student.
         zoo_dir: The zoo; made if it isn't there.
         report: Called with progress.
 
-    Returns:
-        The names of the entries.
-
     Raises:
-        ZooError: the zoo would grow beyond 60 MB or can't be written, or the members can't be one model.
+        ZooError: another entry was altered; the zoo would grow beyond 60 MB or can't be written; or the members can't
+            be one model.
     """
-    members = _stacked(run.ensemble)
-    commit = metadata.commit(ignored=zoo_dir)
+    members, group = _stacked(run.ensemble), metadata.group_of(run.experiment)
+    entries = {method: f"{group}_{method}" for method in ("single", "ensemble", *run.students)}
+    for name in entries.values():
+        if not manifest.is_entry_name(name):
+            raise ZooError(f"{name!r} can't be the name of an entry. Rename the method, or the data set.")
     try:
         with _staging(zoo_dir) as staging:
+            others = _others(zoo_dir, list(entries.values()))
+            kept = [name for name, meta in others.items() if meta["group"] != group]
+            removed = [name for name in others if name not in kept]
             old_rows = results.read(zoo_dir / RESULTS)
             evaluation = Evaluation(run.evaluation)
             try:
-                described = _write_models(run, members, evaluation, staging, commit, report)
+                described = _write_models(run, members, entries, evaluation, staging, report)
                 rows = [row for meta in described for row in results.rows_of(meta)]
                 for meta in described:
                     _write_card(run, meta, rows, evaluation, staging / meta["entry"])
             finally:
                 evaluation.close()
-            entries = [meta["entry"] for meta in described]
-            _replace(zoo_dir, staging, entries, results.merged(old_rows, rows, entries))
+            folders = {name: zoo_dir / name for name in kept} | {name: staging / name for name in entries.values()}
+            rows += [row for row in old_rows if row["entry"] in kept]
+            _write_listing(staging, zoo_dir, folders, results.in_order(rows))
+            _swap(zoo_dir, staging, removed, [*entries.values(), RESULTS, README])
     except OSError as error:
         reason = error.strerror or str(error.__cause__ or error)
         raise ZooError(
             f"the zoo {zoo_dir} can't be written ({reason}). Make it writable, or choose another with --zoo_dir."
         ) from error
-    return entries
+    return Published(list(entries.values()), removed)
 
 
 def refresh(zoo_dir: Path) -> None:
-    """Writes a zoo's README.md and index.json anew, after entries were removed or sealed again."""
-    records = {name: manifest.record(folder) for name, folder in _folders(zoo_dir).items()}
-    described = [workdir.read_json(folder / METADATA) for folder in _folders(zoo_dir).values()]
-    sizes = {name: record.bytes for name, record in records.items()}
-    workdir.write_text(zoo_dir / README, cards.readme(described, results.read(zoo_dir / RESULTS), sizes, zoo_dir))
-    workdir.write_json(zoo_dir / INDEX, manifest.index_json(records))
+    """Writes a zoo's own files anew from the entries that are there, after some were removed or sealed again.
+
+    It is how to say that what is there now is meant: publishing a run refuses entries that were altered.
+    """
+    folders = _folders(zoo_dir)
+    rows = [row for row in results.read(zoo_dir / RESULTS) if row["entry"] in folders]
+    _write_listing(zoo_dir, zoo_dir, folders, rows)
 
 
 @contextlib.contextmanager
 def _staging(zoo_dir: Path) -> Iterator[Path]:
     """Holds the zoo for one publisher; yields a new folder in it, which is gone afterwards."""
     zoo_dir.mkdir(parents=True, exist_ok=True)
-    try:
-        with workdir.Workdir(zoo_dir).lock():
-            for left_over in zoo_dir.glob(f"{_STAGING}*"):  # of a publisher that was killed
-                shutil.rmtree(left_over)
-            staging = Path(tempfile.mkdtemp(prefix=_STAGING, dir=zoo_dir))
-            try:
-                yield staging
-            finally:
-                shutil.rmtree(staging, ignore_errors=True)
-                (zoo_dir / ".lock").unlink(missing_ok=True)
-    except WorkdirError as error:
-        if error.__cause__ is None and error.errno is None:  # the lock is taken
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(workdir.Workdir(zoo_dir).lock())
+        except WorkdirError as error:
+            if error.__cause__ is not None:
+                raise
             raise ZooError(f"another process writes the zoo {zoo_dir}. Run this again when it has finished.") from None
-        raise
+        for left_over in sorted(zoo_dir.glob(f"{_STAGING}*")):  # of a publisher that was killed
+            _clear(zoo_dir, left_over)
+        staging = Path(tempfile.mkdtemp(prefix=_STAGING, dir=zoo_dir))
+        try:
+            yield staging
+        finally:
+            _clear(zoo_dir, staging)
+            (zoo_dir / ".lock").unlink(missing_ok=True)
+
+
+def _others(zoo_dir: Path, entries: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Returns the metadata of all entries but these, which must be as the index says: it will vouch for them again.
+
+    Raises:
+        ZooError: one was altered, is missing, or isn't in the index.
+    """
+    advice = f"To keep the zoo as it is now, call end2_tf.zoo.publish.refresh({str(zoo_dir)!r}) first."
+    place = places.Folder(zoo_dir)
+    listed = sorted(place.index.entries) if (zoo_dir / INDEX).is_file() else []
+    for name in _folders(zoo_dir):
+        if name not in listed and name not in entries:
+            raise ZooError(f"{zoo_dir / name} isn't in the zoo's {INDEX}. Remove it. {advice}")
+    try:
+        return {n: workdir.read_json(place.fetch(n, METADATA)) for n in listed if n not in entries}
+    except ZooError as error:
+        raise ZooError(f"{error} {advice}") from None
 
 
 def _write_models(
-    run: Finished, members: StackedEnsemble, evaluation: Evaluation, staging: Path, commit: str, report: Report
+    run: Finished,
+    members: StackedEnsemble,
+    entries: Mapping[str, str],
+    evaluation: Evaluation,
+    staging: Path,
+    report: Report,
 ) -> list[dict[str, Any]]:
     """Writes model.keras, golden.npz, config.json and metadata.json of every entry; returns the metadata."""
     batch = golden.inputs(run.data)
     described = []
-    methods = ("single", "ensemble", *run.students)
-    for number, method in enumerate(methods):
-        report("publishing", number, len(methods), {})
-        folder = staging / f"{metadata.group_of(run.experiment)}_{method}"
-        if not manifest.is_entry_name(folder.name):
-            raise ZooError(f"{folder.name!r} can't be the name of an entry. Rename the method, or the data set.")
+    for number, (method, entry) in enumerate(entries.items()):
+        report("publishing", number, len(entries), {})
+        folder = staging / entry
         folder.mkdir()
         saved = run.students[method] if method in run.students else _save(method, members, staging)
         outputs, weights = write_model(saved, folder / MODEL, batch, evaluation.results["created"])
@@ -147,9 +189,8 @@ def _write_models(
             weights=weights,
             seconds=run.seconds["ensemble" if method == "single" else method]
             / (members.num_members if method == "single" else 1),
-            commit=commit,
         )
-        workdir.write_json(folder / CONFIG, config.to_dict(run.experiment))
+        workdir.write_json(folder / CONFIG, metadata.without_folders(config.to_dict(run.experiment)))
         workdir.write_json(folder / METADATA, meta)
         described.append(meta)
     return described
@@ -221,9 +262,15 @@ def _folders(zoo_dir: Path) -> dict[str, Path]:
     return {name: found[name] for name in sorted(found) if manifest.is_entry_name(name)}
 
 
-def _replace(zoo_dir: Path, staging: Path, entries: list[str], rows: list[results.Row]) -> None:
-    """Swaps the new entries in and rewrites the zoo's own files, unless it would grow too large; `rows` are all."""
-    folders = _folders(zoo_dir) | {name: staging / name for name in entries}
+def _write_listing(target: Path, zoo_dir: Path, folders: Mapping[str, Path], rows: list[results.Row]) -> None:
+    """Writes a zoo's own files, the index last, unless the zoo would be too large.
+
+    Args:
+        target: Where to write them.
+        zoo_dir: The zoo, for its pages.
+        folders: Of all its entries.
+        rows: Of results.csv.
+    """
     records = {name: manifest.record(folder) for name, folder in sorted(folders.items())}
     sizes = {name: record.bytes for name, record in records.items()}
     described = [workdir.read_json(folder / METADATA) for folder in folders.values()]
@@ -235,10 +282,34 @@ def _replace(zoo_dir: Path, staging: Path, entries: list[str], rows: list[result
             f"the zoo {zoo_dir} would have {total / 1e6:.1f} MB, more than {manifest.MAX_BYTES / 1e6:.0f} MB. "
             "Remove entries, or publish smaller models."
         )
-    for name in entries:
+    workdir.write_text(target / RESULTS, table)
+    workdir.write_text(target / README, page)
+    workdir.write_json(target / INDEX, manifest.index_json(records))
+
+
+def _swap(zoo_dir: Path, staging: Path, removed: Sequence[str], new: Sequence[str]) -> None:
+    """Moves what is replaced or removed out of a zoo, and what is new in; the index comes last, and makes it final."""
+    old = staging / _OLD
+    old.mkdir()
+    for name in (*removed, *new):
         if (zoo_dir / name).exists():
-            os.replace(zoo_dir / name, staging / f"{name}.old")
-        os.replace(staging / name, zoo_dir / name)
-    workdir.write_text(zoo_dir / RESULTS, table)
-    workdir.write_text(zoo_dir / README, page)
-    workdir.write_json(zoo_dir / INDEX, manifest.index_json(records))  # last: until then nothing new is opened
+            os.replace(zoo_dir / name, old / name)
+        else:
+            (old / f".{name}").touch()  # there was none
+        if name in new:
+            os.replace(staging / name, zoo_dir / name)
+    os.replace(staging / INDEX, zoo_dir / INDEX)
+
+
+def _clear(zoo_dir: Path, staging: Path) -> None:
+    """Removes a publisher's folder; first puts back what it moved, if it failed or was killed before the index."""
+    if (staging / INDEX).exists():
+        for path in sorted((staging / _OLD).glob("*")):
+            target = zoo_dir / path.name.removeprefix(".")
+            if target.is_dir():
+                shutil.rmtree(target)
+            else:
+                target.unlink(missing_ok=True)
+            if not path.name.startswith("."):
+                os.replace(path, target)
+    shutil.rmtree(staging, ignore_errors=True)

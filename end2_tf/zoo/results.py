@@ -29,7 +29,7 @@ _KINDS = ("total", "knowledge")
 
 def rows_of(metadata: Mapping[str, Any]) -> list[Row]:
     """Returns an entry's rows, from its metadata."""
-    fixed = {"command": metadata["command"], "commit": metadata["commit"]}
+    fixed = {"command": metadata["command"], "commit": metadata["commit"] or "unknown"}
     return [
         {
             "entry": metadata["entry"],
@@ -52,23 +52,25 @@ def read(path: Path) -> list[Row]:
     """Returns the rows of a results.csv; none where there is no file.
 
     Raises:
-        ZooError: it has other columns.
+        ZooError: it can't be read, or has other columns.
     """
     if not path.is_file():
         return []
-    with open(path, newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        if tuple(reader.fieldnames or ()) != COLUMNS:
-            raise ZooError(
-                f"{path} has the columns {','.join(reader.fieldnames or ())}, not {','.join(COLUMNS)}. "
-                "Restore or delete it."
-            )
-        return list(reader)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ZooError(f"{path} can't be read ({error}). Restore or delete it.") from None
+    reader = csv.DictReader(io.StringIO(text))
+    if tuple(reader.fieldnames or ()) != COLUMNS:
+        raise ZooError(
+            f"{path} has the columns {','.join(reader.fieldnames or ())}, not {','.join(COLUMNS)}. "
+            "Restore or delete it."
+        )
+    return list(reader)
 
 
-def merged(old: Iterable[Row], new: Iterable[Row], replaced: Collection[str]) -> list[Row]:
-    """Returns the rows of a zoo: those of `replaced` entries are the new ones, all others stay as they are."""
-    rows = [row for row in old if row["entry"] not in replaced] + list(new)
+def in_order(rows: Iterable[Row]) -> list[Row]:
+    """Returns the rows of a zoo in the order of its entries."""
     return sorted(rows, key=lambda row: sort_key(row["entry"]))  # stable: an entry's own rows keep their order
 
 
@@ -109,7 +111,17 @@ class Results:
 
     @property
     def ood(self) -> list[str]:
-        return self._datasets("ood_auroc_total")
+        """OOD sets of other classes than the test set's."""
+        return [name for name in self._datasets("ood_auroc_total") if name not in self._shifted]
+
+    @property
+    def controls(self) -> list[str]:
+        """OOD sets that are shifted sets too: they have the test set's classes, so mustn't be told from it."""
+        return [name for name in self._datasets("ood_auroc_total") if name in self._shifted]
+
+    @property
+    def _shifted(self) -> list[str]:
+        return [name for name in self._datasets("error") if name != "test"]
 
     def test(self) -> Table:
         """Returns error, NLL, calibration, rejection and rank correlation on the test set: mean ± sd (n)."""
@@ -121,15 +133,16 @@ class Results:
 
     def detection(self) -> Table:
         """Returns AUROC % against the test set, by total and by knowledge uncertainty; empty without OOD sets."""
-        columns = [(name, kind) for name in self.ood for kind in _KINDS]
+        headings = {name: name for name in self.ood} | {name: f"{name} (control)" for name in self.controls}
+        columns = [(name, kind) for name in headings for kind in _KINDS]
         cells = [[self._cell(e, name, f"ood_auroc_{kind}", 100.0, 1) for name, kind in columns] for e in self.labels]
-        return self._table([f"{name}, {kind}" for name, kind in columns], cells) if columns else []
+        return self._table([f"{headings[name]}, {kind}" for name, kind in columns], cells) if columns else []
 
     def shifted(self) -> Table:
         """Returns the error % on further sets with labels; empty without any."""
-        names = [name for name in self._datasets("error") if name != "test"]
+        names = self._shifted
         cells = [[self._cell(entry, name, "error", 100.0, 1) for name in names] for entry in self.labels]
-        return self._table(names, cells) if names else []
+        return self._table([f"{name}, error %" for name in names], cells) if names else []
 
     def _table(self, headings: list[str], cells: list[list[str]]) -> Table:
         return [

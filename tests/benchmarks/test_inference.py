@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import subprocess
 from pathlib import Path
 
 import keras
@@ -102,7 +103,7 @@ def test_table_is_aligned_and_leaves_out_what_was_not_measured(inference):
     [
         ({"student": "nowhere.keras"}, ModelError, "--student is 'nowhere.keras', which is no file"),
         ({"student": "ensemble"}, ModelError, r"--student: .* is a EnsembleModel\. Give a saved"),
-        ({"ensemble": "student"}, ModelError, "--ensemble"),
+        ({"ensemble": "student"}, ModelError, r"--ensemble: .* is a student, an UncertaintyClassifier\. Give a saved"),
         ({"ensemble": "other"}, ModelError, r"--ensemble: .* takes no inputs of shape \(4,\), the student's"),
         ({"ensemble": "broken"}, ModelError, r"--ensemble: .* can't be opened"),
         ({"batch_size": 0}, ConfigError, "batch_size is 0"),
@@ -117,6 +118,13 @@ def test_unusable_arguments(inference, paths, tmp_path, change, error, message):
     with pytest.raises(error, match=message) as caught:
         inference.compare(**arguments)
     assert "\n" not in str(caught.value)
+
+
+def test_a_child_that_dies_without_a_word(inference, monkeypatch):
+    dead = subprocess.CompletedProcess([], -9, stdout="", stderr="\n")
+    monkeypatch.setattr(inference.subprocess, "run", lambda *args, **kwargs: dead)
+    with pytest.raises(ModelError, match=r"memory of a\.keras failed: its process ended with -9"):
+        inference._peak_in_a_process_of_its_own("a.keras", "student", 1, (4,))
 
 
 @pytest.mark.slow

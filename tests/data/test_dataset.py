@@ -201,6 +201,9 @@ def test_in_domain_set_is_no_ood_set(tmp_path):
         load(Data(options=SMALL, ood={"near": Source(name="spirals", options=SMALL)}))
     with pytest.raises(ConfigError, match=r"data\.auxiliary 'own_data' is .* so it can't be the auxiliary data"):
         load(fashion(auxiliary=own(FASHION)))
+    mixed = Source("several", {"of": ["procedural", {"name": "own_data", "options": {"path": str(FASHION)}}]})
+    with pytest.raises(ConfigError, match=r"data\.auxiliary 'several' has in it the in-domain set itself"):
+        load(fashion(auxiliary=mixed))
     copy = shutil.copy(FASHION, tmp_path / "copy.npz")
     with pytest.raises(ConfigError, match=r"data\.ood\.copy 'own_data' is the in-domain set itself"):
         load(fashion(ood={"copy": own(copy)}))
@@ -410,3 +413,10 @@ def test_a_new_file_is_a_new_source_without_tensorflow(tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.stdout.splitlines() == ["(6, 6, 1) 2 64", "False"], done.stderr
+
+
+def test_an_ood_set_among_several_auxiliary_ones_is_not_tested_on_its_train_split(tmp_path):
+    path = npz(tmp_path / "other.npz", x_train=np.zeros((4, 28, 28, 1), np.uint8))
+    both = Source("several", {"of": [{"name": "own_data", "options": {"path": str(path)}}], "size": 28, "channels": 1})
+    with pytest.raises(ConfigError, match=r"on which data\.auxiliary trains"):
+        load(fashion(auxiliary=both, ood={"other": own(path)}))

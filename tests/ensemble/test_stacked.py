@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from end2_tf import config
+from end2_tf import config, ensemble
 from end2_tf.data.dataset import DataSet
 from end2_tf.data.examples import Examples
 from end2_tf.ensemble import stacked
@@ -81,12 +81,37 @@ def test_an_interrupted_stack_goes_on(data, tmp_path, monkeypatch):
 
 
 def test_a_stack_is_averaged_member_by_member(data):
-    average = config.Optimizer(learning_rate=1e-2, average=0.9)
+    average = config.Optimizer(learning_rate=1e-2, schedule="constant", average=0.9)
     together, alone = ([_member(seed) for seed in seeds] for seeds in ([1, 2], [2]))
-    settings = config.Ensemble(epochs=2, batch_size=16, optimizer=average)
+    settings = config.Ensemble(epochs=10, batch_size=16, optimizer=average)
     stacked.train(together, data, settings, seeds=[1, 2])
     stacked.train(alone, data, settings, seeds=[2])
-    last, _ = _train(data, [2], epochs=2)
+    last, _ = _train(data, [2], epochs=10)
     for a, b, c in zip(together[1].get_weights(), alone[0].get_weights(), last[0], strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5)
         assert np.abs(b - c).max() > 1e-3
+
+
+def test_a_stack_that_was_killed_while_it_was_written_is_not_trained_again(data, tmp_path, monkeypatch):
+    settings = config.Ensemble(
+        backbone="mlp", options={"hidden": [8]}, num_members=3, epochs=2, batch_size=16, engine="stacked"
+    )
+    write = ensemble._write_member
+
+    def killed(folder, index, *more):
+        if index == 1:
+            raise KeyboardInterrupt
+        write(folder, index, *more)
+
+    monkeypatch.setattr(ensemble, "_write_member", killed)
+    with pytest.raises(KeyboardInterrupt):
+        ensemble.train_stack(settings, data, tmp_path, [0, 1, 2], seed=0)
+    first = (tmp_path / "member_000.keras").read_bytes()
+    monkeypatch.setattr(ensemble, "_write_member", write)
+    assert ensemble.missing(settings, tmp_path) == [1, 2]
+    epochs = []
+    ensemble.train_stack(settings, data, tmp_path, [1, 2], seed=0, progress=lambda *row: epochs.append(row))
+    assert not epochs
+    assert ensemble.missing(settings, tmp_path) == []
+    assert (tmp_path / "member_000.keras").read_bytes() == first
+    assert not list(tmp_path.glob(".stack_*"))

@@ -16,6 +16,7 @@ from end2_tf.models import UncertaintyClassifier
 from end2_tf.zoo import publish
 
 METHODS = ("end", "end2_aux")
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
 CLASSES = {"fashion_mnist": ("shirt", "coat, long", "bag"), "spirals": ("arm 1", "arm 2", "arm 3")}
 
 
@@ -40,17 +41,23 @@ def _data(name):
         outside = Examples((20 * rng.normal(size=(40, 2))).astype(np.float32))
     ood = {"far": outside, "further": Examples(outside.inputs[::-1].copy())}
     train, validation, test = (make(rng, n) for n in (60, 30, 60))
-    return DataSet(train, validation, test, outside, ood, CLASSES[name])
+    shifted = {}
+    if name == "fashion_mnist":
+        shifted = {"jpeg": Examples(test.inputs // 2 * 2, test.labels)}  # a control: OOD set and shifted set
+    return DataSet(train, validation, test, outside, ood | shifted, CLASSES[name], shifted=shifted)
 
 
-def _experiment(name, num_seeds=1):
+def _experiment(name):
     options = {"filters": [4], "dense": 8} if name == "fashion_mnist" else {"hidden": [8, 8]}
-    source = Source("ring", {"radius": 9.0}) if name == "spirals" else Source("cifar100")
+    several = Source("several", {"of": ["cifar100", {"name": "procedural", "options": {"size": 8}}]})
+    source = Source("ring", {"radius": 9.0}) if name == "spirals" else several
+    control = {"jpeg": Source("corrupted", {"of": name, "kind": "jpeg", "severity": 1})}
+    shifted = control if name == "fashion_mnist" else {}
     return Experiment(
-        data=Data(name=name, auxiliary=source, ood={"far": source, "further": source}),
+        data=Data(name=name, auxiliary=source, ood={"far": source, "further": source} | shifted, shifted=shifted),
         ensemble=Ensemble(backbone="cnn" if name == "fashion_mnist" else "mlp", options=options, num_members=3),
         transfer=Transfer(mode="online"),
-        student=Student(methods=METHODS, num_seeds=num_seeds),
+        student=Student(methods=METHODS, seeds_of={"end2_aux": 3} if name == "spirals" else {}),
     )
 
 
@@ -76,17 +83,19 @@ def make_run(name, folder, *, command=None):
     evaluation = Evaluation(data, experiment.evaluation)
     evaluation.add_ensemble(members)
     students = {}
-    for number, method in enumerate(METHODS):
-        model = UncertaintyClassifier(_network(experiment, data, 10 + number), heads[method])
+    for number, method in enumerate(METHODS, 1):
+        seeds = range(experiment.student.seeds_of.get(method, 1))
+        models = [UncertaintyClassifier(_network(experiment, data, 10 * number + s), heads[method]) for s in seeds]
         students[method] = folder / f"{method}.keras"
         folder.mkdir(parents=True, exist_ok=True)
-        model.save(students[method])
-        evaluation.add_student(method, [model])
+        models[0].save(students[method])
+        evaluation.add_student(method, models)
     summary = {
         "experiment": f"{name}_trial",
         "created": "2026-01-02T03:04:05+00:00",
         "config": config.to_dict(experiment),
         "versions": {"end2_tf": "0.1.0", "keras": keras.__version__},
+        "commit": COMMIT,
         "seconds": {"ensemble": 3.0},
         "num_members": 3,
         "command": command or f"python main.py --experiment={name}_trial --workdir=/somewhere/else --data_dir /data",

@@ -82,14 +82,99 @@ def test_failures_are_the_ones_they_are_called(image_run):
     evaluation.close()
 
 
-def _limits(run):
+def _limits(run, rows=()):
     evaluation = Evaluation(run.evaluation)
     failures = Failures(evaluation, "end2_aux")
     meta = {"entry": "e", "kind": "student", "num_seeds": 3}
-    text = " ".join(cards.limits(meta, cards.Results([], {"e": "e"}), failures))
+    text = " ".join(cards.limits(meta, cards.Results(rows, {"e": "e"}), failures))
     evaluation.close()
-    assert "this file is seed 0" in text
+    assert "this file is seed 0, chosen before results were known" in text
     return text
+
+
+def test_a_control_is_no_limit(image_run, zoo_dir):
+    def row(dataset, metric, mean):
+        return {"entry": "e", "dataset": dataset, "metric": metric, "mean": mean, "sd": "", "n": "1"}
+
+    rows = [row(name, "ood_auroc_total", mean) for name, mean in (("jpeg", "0.5"), ("far", "0.7"), ("near", "0.6"))]
+    text = _limits(image_run, [*rows, row("jpeg", "error", "0.1")])
+    assert "it tells near from test inputs with an AUROC of 60.0 %" in text
+    assert "jpeg" not in text
+    text = _card(zoo_dir, STUDENT)
+    assert "| jpeg (control), total | jpeg (control), knowledge |" in text
+    assert "a control has the test set's own classes, so it shouldn't be told from it, and should be near 50" in text
+    assert "tells jpeg" not in text
+    assert "control" not in _card(zoo_dir, "spirals_mlp_end")
+    assert (zoo_dir / "README.md").read_text(encoding="utf-8").count("A control has the test set's own classes") == 1
+
+
+def _rendered(zoo_dir, run, entry, **changes):
+    meta = json.loads((zoo_dir / entry / "metadata.json").read_text(encoding="utf-8")) | changes
+    evaluation = Evaluation(run.evaluation)
+    text = cards.card(meta, [], Failures(evaluation, "end"), [])
+    evaluation.close()
+    return text
+
+
+def test_a_network_on_labels_is_introduced_as_one(zoo_dir, image_run):
+    text = _rendered(zoo_dir, image_run, "fashion_mnist_cnn_end", method="single_mixup", on_labels=True)
+    assert "trained on labels as long as the students of the [ensemble]" in text
+    assert "a student of" not in text
+
+
+def test_a_student_of_some_members_is_introduced_as_one(zoo_dir, image_run):
+    for entry in ("fashion_mnist_cnn_end", STUDENT):
+        text = _rendered(zoo_dir, image_run, entry, num_taught=2)
+        assert "[the first 2 of 3 networks](../fashion_mnist_cnn_ensemble/README.md)" in text
+
+
+@pytest.mark.parametrize(
+    ("entry", "seconds", "words"),
+    [
+        ("fashion_mnist_cnn_end", 0.0123, "Training took 0.012 s."),
+        ("fashion_mnist_cnn_end", 12345.6, "Training took 12,000 s."),
+        (SINGLE, 0.3, "Its share of the ensemble's training time is 0.30 s."),
+        (ENSEMBLE, None, ""),
+    ],
+)
+def test_how_long_training_took(zoo_dir, image_run, entry, seconds, words):
+    text = _rendered(zoo_dir, image_run, entry, training_seconds=seconds)
+    assert words in text
+    assert (" s. [config.json]" in text) == bool(words)
+
+
+@pytest.mark.parametrize(("change", "words"), [(0.000104, "0.0002"), (0.00099, "0.001"), (4e-4 - 1e-9, "0.0004")])
+def test_what_rounding_changes_is_rounded_up(zoo_dir, image_run, change, words):
+    weights = {"dtype": "float16", "mantissa_bits": 10, "parameters": 7, "largest_change": change}
+    text = _rendered(zoo_dir, image_run, STUDENT, weights=weights)
+    assert f"changes no probability and no uncertainty (nats) by more than {words}." in text
+
+
+def test_an_unknown_commit_is_said_to_be_unknown(zoo_dir, image_run):
+    assert "Commit unknown. Versions:" in _rendered(zoo_dir, image_run, STUDENT, commit=None)
+
+
+def test_results_over_seeds_have_their_spread(zoo_dir):
+    line = next(line for line in _card(zoo_dir, "spirals_mlp_end2_aux").splitlines() if "**this" in line)
+    assert re.search(r"\d\.\d\d ± \d+\.\d\d \(3\)", line)
+    assert "The results are means over 3 seeds; this file is seed 0" in _card(zoo_dir, "spirals_mlp_end2_aux")
+
+
+@pytest.mark.parametrize(
+    ("num_wrong", "words"),
+    [
+        (0, "with the 8 most uncertain test inputs."),
+        (1, "with the 8 most uncertain test inputs and the 1 wrong prediction of highest confidence."),
+        (5, "with the 8 most uncertain test inputs and the 5 wrong predictions of highest confidence."),
+    ],
+)
+def test_a_caption_counts_what_is_marked(plane_run, num_wrong, words):
+    evaluation = Evaluation(plane_run.evaluation)
+    failures = Failures(evaluation, "end2_aux")
+    failures.is_wrong = np.arange(len(failures.labels)) < num_wrong
+    (picture,) = failures.pictures(plane_run.data.test.inputs)
+    evaluation.close()
+    assert picture.caption.endswith(words)
 
 
 def test_pictures_are_small_images(zoo_dir):

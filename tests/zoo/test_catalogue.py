@@ -150,6 +150,28 @@ def test_a_file_that_is_not_listed_is_noticed_by_check(zoo_copy):
     zoo.load(STUDENT, source=zoo_copy)
 
 
+@pytest.mark.parametrize("file", ["model.keras", "golden.npz"])
+def test_an_entry_without_a_file_that_is_needed_is_named(zoo_copy, file):
+    from end2_tf.zoo import manifest, publish
+
+    (zoo_copy / STUDENT / file).unlink()
+    manifest.seal(zoo_copy / STUDENT, STUDENT)
+    publish.refresh(zoo_copy)
+    with pytest.raises(ZooError, match=f"the entry {STUDENT} at .* has no {file}. Publish it again"):
+        zoo.check(STUDENT, reproduce=True, source=zoo_copy)
+
+
+def test_a_file_that_cannot_be_read(zoo_copy, monkeypatch):
+    from end2_tf import workdir
+
+    def refuse(path):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(workdir, "sha256", refuse)
+    with pytest.raises(ZooError, match=r"manifest.json can't be read at .*Permission denied. Make it readable"):
+        zoo.load(STUDENT, source=zoo_copy)
+
+
 def test_predictions_that_differ_are_noticed(zoo_copy):
     """As on a machine whose Keras computes something else."""
     from end2_tf.zoo import manifest, publish

@@ -185,6 +185,24 @@ def test_a_manifest_cannot_write_outside_the_cache(server, cache, zoo_copy):
     assert not list(cache.parent.rglob("evil.txt")) or list(cache.parent.rglob("evil.txt")) == [zoo_copy / "evil.txt"]
 
 
+@pytest.mark.parametrize("more", [-1, 1])
+def test_a_manifest_of_another_size_than_the_index_says_is_refused(server, cache, zoo_copy, more):
+    index = json.loads((zoo_copy / "index.json").read_text())
+    index["entries"][ENTRY]["bytes"] += more
+    (zoo_copy / "index.json").write_text(json.dumps(index))
+    server.requests.clear()
+    for source in (server.url, zoo_copy):
+        with pytest.raises(ZooError, match=r"manifest.json lists [\d,]+ bytes with its own, but the index [\d,]+\."):
+            zoo.load(ENTRY, source=source, cache=cache)
+    assert server.requests == ["/index.json", f"/{ENTRY}/manifest.json"]  # no file was asked for
+
+
+@pytest.mark.parametrize("url", ["http://", "https:///zoo", "HTTP://"])
+def test_a_url_without_a_host_is_refused(url, cache):
+    with pytest.raises(ZooError, match="begins with http or https, then a host"):
+        zoo.list(source=url, cache=cache)
+
+
 def test_two_urls_do_not_share_files(server, cache, zoo_copy, tmp_path):
     other = Server(shutil.copytree(zoo_copy, tmp_path / "other"))
     zoo.load(ENTRY, source=server.url, cache=cache)

@@ -2,12 +2,14 @@
 
 import csv
 import io
+import json
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from end2_tf import cli, zoo
+from end2_tf.zoo import metadata
 
 STUDENT, MEAN, ENSEMBLE, PLANE = (
     "fashion_mnist_cnn_end2_aux",
@@ -111,6 +113,9 @@ def test_images_of_other_channels_and_sizes_in_an_array(capsys, zoo_dir, tmp_pat
         (PLANE, {"x": np.array(["a", "b"])}, "Allowed: whole numbers or floats"),
         (STUDENT, {"x": np.ones((3, 64))}, "but the model takes (n, 8, 8, 1)"),
         (STUDENT, {"x": np.full((3, 8, 8), 0.5)}, "pixels go from 0 to 255. Multiply by 255"),
+        (STUDENT, {"x": np.full((3, 8, 8), 127.5)}, "has 127.5, but pixels are whole numbers from 0 to 255. Scale and"),
+        (STUDENT, {"x": np.linspace(0, 2, 192).reshape(3, 8, 8)}, "but pixels are whole numbers from 0 to 255"),
+        (PLANE, {"x": np.full((3, 8, 8), 0.5)}, "but the model takes (n, 2)"),
         (STUDENT, {"x": np.full((3, 8, 8), 300)}, "whole numbers from 0 to 255"),
         (STUDENT, {"x": np.zeros((3, 8, 8, 2), np.uint8)}, "2 channels where 1 are needed"),
         (STUDENT, {"x": np.array([object()])}, "Python objects"),
@@ -121,6 +126,7 @@ def test_arrays_that_do_not_fit_are_one_line(capsys, zoo_dir, tmp_path, entry, a
     code, out, err = _run(capsys, zoo_dir, f"--zoo={entry}", f"--input={tmp_path / 'p.npz'}")
     assert (code, out) == (2, "")
     assert message in err
+    assert "pixel_scale" not in err  # an option that only experiments have
     assert err.count("\n") == 1
     assert not list(tmp_path.glob("*.csv"))
 
@@ -220,3 +226,9 @@ def test_publish_as_a_stage_runs_what_is_missing(capsys, tmp_path):
     assert zoo.list(source=tmp_path / "zoo") == [f"spirals_mlp_{m}" for m in ("end2", "ensemble", "single")]
     for name in zoo.list(source=tmp_path / "zoo"):
         zoo.check(name, reproduce=True, source=tmp_path / "zoo")
+    commit = json.loads((tmp_path / "w" / "results.json").read_text(encoding="utf-8"))["commit"]
+    assert commit == metadata.commit()
+    meta = json.loads((tmp_path / "zoo" / "spirals_mlp_end2" / "metadata.json").read_text(encoding="utf-8"))
+    assert meta["commit"] == (commit or None)
+    assert cli.main([*args, "--stage=publish", *sets, "--set", "student.methods=end"]) == 0
+    assert "removed, as this run has no such method: spirals_mlp_end2\n" in capsys.readouterr().out

@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+import os
 import shutil
 
 import keras
@@ -54,12 +55,15 @@ def test_metadata_say_what_it_is(zoo_dir, image_run):
     assert _metadata(zoo_dir, ENSEMBLE)["outputs"] == {
         "logits": {"shape": ["batch", 3, 3], "axes": ["batch", "members", "classes"], "unit": "log-odds"}
     }
+    assert meta["commit"] == "0123456789abcdef0123456789abcdef01234567"  # of the evaluation, not of now
+    assert {r["commit"] for r in _rows(zoo_dir)} == {meta["commit"]}
+    assert _metadata(zoo_dir, PLANE[3])["num_seeds"] == 3
     assert meta["training_seconds"] == 2.0
     assert _metadata(zoo_dir, IMAGES[0])["training_seconds"] == 2.0  # a third of the ensemble's
     assert meta["weights"]["dtype"] == "float16"
     assert meta["weights"]["parameters"] == zoo.load(STUDENT, source=zoo_dir).count_params()
     assert meta["data"]["fashion_mnist"]["licence"] == "MIT"
-    assert "cifar100" in meta["data"]  # its auxiliary inputs
+    assert {"cifar100", "procedural"} < set(meta["data"])  # its auxiliary inputs
     assert "cifar100" not in _metadata(zoo_dir, IMAGES[2])["data"]
     assert meta["command"] == "python main.py --experiment=fashion_mnist_trial"
     assert "/somewhere" not in (zoo_dir / STUDENT / "metadata.json").read_text()
@@ -112,6 +116,9 @@ def test_results_are_the_runs_own(zoo_dir, image_run):
     single = ours[IMAGES[0], "test", "error"]
     assert single["n"] == "3"
     assert float(single["sd"]) >= 0
+    (of_seeds,) = (r for r in rows if (r["entry"], r["dataset"], r["metric"]) == (PLANE[3], "test", "nll"))
+    assert of_seeds["n"] == "3"
+    assert float(of_seeds["sd"]) > 0
 
 
 @pytest.fixture
@@ -120,23 +127,88 @@ def few(plane_run):
     return dataclasses.replace(plane_run, students={})
 
 
+@pytest.fixture
+def changed(few, tmp_path):
+    """The same run with another error, and without other metrics."""
+    folder = shutil.copytree(few.evaluation, tmp_path / "evaluation")
+    results = json.loads((folder / "results.json").read_text())
+    results["rows"] = [r | {"value": 0.125} for r in results["rows"] if r["metric"] == "error"]
+    (folder / "results.json").write_text(json.dumps(results))
+    return dataclasses.replace(few, evaluation=folder)
+
+
+@pytest.fixture
+def zoo_copy(zoo_copy):
+    """A zoo to damage, without the students of the plane."""
+    for name in PLANE[2:]:
+        shutil.rmtree(zoo_copy / name)
+    publish.refresh(zoo_copy)
+    return zoo_copy
+
+
+def test_what_was_removed_is_gone_from_the_zoos_own_files_too(zoo_copy):
+    assert zoo.list(source=zoo_copy) == sorted([*IMAGES, *PLANE[:2]])
+    assert {r["entry"] for r in _rows(zoo_copy)} == {*IMAGES, *PLANE[:2]}
+    assert PLANE[3] not in (zoo_copy / "README.md").read_text(encoding="utf-8")
+
+
 def test_publishing_again_gives_the_same_bytes(zoo_copy, few):
     before = _contents(zoo_copy)
     (zoo_copy / ".publishing-dead" / "x").mkdir(parents=True)  # left by a publisher that was killed
-    assert publish.publish(few, zoo_copy) == PLANE[:2]
+    assert publish.publish(few, zoo_copy) == publish.Published(PLANE[:2], [])
     assert _contents(zoo_copy) == before
     assert not list(zoo_copy.glob(".*"))
 
 
-def test_publishing_replaces_its_own_entries_and_no_others(zoo_copy, few, tmp_path):
-    changed = shutil.copytree(few.evaluation, tmp_path / "evaluation")
-    results = json.loads((changed / "results.json").read_text())
-    results["rows"] = [r | {"value": 0.125} for r in results["rows"] if r["metric"] == "error"]
-    (changed / "results.json").write_text(json.dumps(results))
+def test_students_that_a_run_no_longer_has_are_removed(zoo_dir, few, tmp_path):
+    """They would link to an ensemble that didn't teach them."""
+    target = shutil.copytree(zoo_dir, tmp_path / "zoo")
+    assert publish.publish(few, target) == publish.Published(PLANE[:2], sorted(PLANE[2:]))
+    assert zoo.list(source=target) == sorted([*IMAGES, *PLANE[:2]])
+    assert {path.name for path in target.iterdir() if path.is_dir()} == {*IMAGES, *PLANE[:2], "pages"}
+    assert {r["entry"] for r in _rows(target)} == {*IMAGES, *PLANE[:2]}
+
+
+@pytest.mark.parametrize("resealed", [False, True])
+def test_other_entries_that_were_altered_are_refused_by_name(zoo_copy, few, resealed):
+    path = zoo_copy / STUDENT / "metadata.json"
+    path.write_text(path.read_text(encoding="utf-8").replace("a student of 3 networks", "the best"), encoding="utf-8")
+    if resealed:
+        manifest.seal(zoo_copy / STUDENT, STUDENT)
+    before = _contents(zoo_copy)
+    altered = f"{STUDENT}/{'manifest' if resealed else 'metadata'}.json"
+    with pytest.raises(ZooError, match=rf"{altered} (was altered|has [\d,]+ bytes).*zoo\.publish\.refresh\(.* first"):
+        publish.publish(few, zoo_copy)
+    assert _contents(zoo_copy) == before
+    if resealed:
+        publish.refresh(zoo_copy)  # that it is meant is said so
+        publish.publish(few, zoo_copy)
+        assert "the best" in zoo.table(source=zoo_copy)
+    else:
+        with pytest.raises(ZooError, match=f"{STUDENT}/metadata.json has"):
+            publish.refresh(zoo_copy)
+
+
+def test_entries_that_the_index_does_not_know_are_refused_by_name(zoo_copy, few):
+    shutil.copytree(zoo_copy / STUDENT, zoo_copy / "stray")
+    with pytest.raises(ZooError, match=r"stray isn't in the zoo's index.json. Remove it"):
+        publish.publish(few, zoo_copy)
+
+
+def test_an_evaluation_that_knows_no_commit(zoo_copy, changed):
+    results = json.loads((changed.evaluation / "results.json").read_text())
+    del results["commit"]
+    (changed.evaluation / "results.json").write_text(json.dumps(results))
+    publish.publish(changed, zoo_copy)
+    assert _metadata(zoo_copy, PLANE[0])["commit"] is None
+    assert {r["commit"] for r in _rows(zoo_copy) if r["entry"] in PLANE} == {"unknown"}
+
+
+def test_publishing_replaces_its_own_entries_and_no_others(zoo_copy, changed):
     (zoo_copy / PLANE[0] / "1").mkdir()
     (zoo_copy / PLANE[0] / "1" / "saved_model.pb").write_bytes(b"of the old weights")
     old = _rows(zoo_copy)
-    publish.publish(dataclasses.replace(few, evaluation=changed), zoo_copy)
+    publish.publish(changed, zoo_copy)
     new = _rows(zoo_copy)
     assert [r for r in new if r["entry"] not in PLANE[:2]] == [r for r in old if r["entry"] not in PLANE[:2]]
     assert {(r["metric"], r["mean"]) for r in new if r["entry"] in PLANE[:2]} == {("error", "0.125")}
@@ -189,6 +261,65 @@ def test_a_failure_halfway_changes_nothing(zoo_copy, few, monkeypatch):
     assert not list(zoo_copy.glob(".*"))
 
 
+def test_a_failure_at_the_last_moment_changes_nothing(zoo_copy, changed, monkeypatch):
+    before, replace = _contents(zoo_copy), os.replace
+
+    def fail(source, target):
+        if target == zoo_copy / "index.json":
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    monkeypatch.setattr(publish.os, "replace", fail)
+    with pytest.raises(KeyboardInterrupt):
+        publish.publish(changed, zoo_copy)
+    assert _contents(zoo_copy) == before
+    assert not list(zoo_copy.glob(".*"))
+
+
+def _small_zoo(folder):
+    """A zoo of two entries, and beside it a publisher's folder: `a` is replaced, `b` removed, `c` added."""
+    old, staging = folder / "zoo", folder / "zoo" / ".publishing-x"
+    for place, names in ((old, ("a/1", "b/1", "results.csv", "index.json")), (staging, ("a/2", "c/2"))):
+        for name in names:
+            (place / name).parent.mkdir(parents=True, exist_ok=True)
+            (place / name).write_text("old" if place == old else "new")
+    for name in ("results.csv", "README.md", "index.json"):
+        (staging / name).write_text("new")
+    return old, staging
+
+
+NEW = {"a/2": b"new", "c/2": b"new", "results.csv": b"new", "README.md": b"new", "index.json": b"new"}
+
+
+@pytest.mark.parametrize("step", range(8))
+def test_a_publisher_killed_at_any_step_leaves_the_old_zoo_or_the_new(tmp_path, monkeypatch, step):
+    zoo_dir, staging = _small_zoo(tmp_path)
+    before = {name: content for name, content in _contents(zoo_dir).items() if not name.startswith(".")}
+    replace, done = os.replace, []
+
+    def kill(source, target):
+        if len(done) == step:
+            raise SystemExit
+        replace(source, target)
+        done.append(target)
+
+    monkeypatch.setattr(publish.os, "replace", kill)
+    with pytest.raises(SystemExit):
+        publish._swap(zoo_dir, staging, ["b"], ["a", "c", "results.csv", "README.md"])
+    monkeypatch.undo()
+    with publish._staging(zoo_dir):  # the next publisher
+        pass
+    assert _contents(zoo_dir) == before
+
+
+def test_a_publisher_killed_after_the_swap_leaves_the_new_zoo(tmp_path):
+    zoo_dir, staging = _small_zoo(tmp_path)
+    publish._swap(zoo_dir, staging, ["b"], ["a", "c", "results.csv", "README.md"])
+    with publish._staging(zoo_dir):
+        pass
+    assert _contents(zoo_dir) == NEW
+
+
 def test_two_publishers_at_once(zoo_copy, plane_run):
     with Workdir(zoo_copy).lock(), pytest.raises(ZooError, match="another process writes the zoo"):
         publish.publish(plane_run, zoo_copy)
@@ -204,16 +335,32 @@ def test_results_with_other_columns_are_left_alone(zoo_copy, plane_run):
     (zoo_copy / "results.csv").write_text("model,value\na,1\n")
     with pytest.raises(ZooError, match="has the columns model,value"):
         publish.publish(plane_run, zoo_copy)
+    (zoo_copy / "results.csv").write_bytes(b"\xff")
+    with pytest.raises(ZooError, match=r"results.csv can't be read"):  # and not that it can't be written
+        publish.publish(plane_run, zoo_copy)
 
 
 def test_own_members_of_one_architecture_are_published(tmp_path, image_run):
     members = Ensemble([image_run.ensemble.member(i) for i in range(3)])
     assert not isinstance(members, StackedEnsemble)
-    experiment = config.override(image_run.experiment, {"ensemble.models": "members/*.keras"})
+    own = {
+        "data.name": "own_data",
+        "data.path": "/home/ann/Some Clothes.npz",
+        "ensemble.models": "/home/ann/members/*.keras",
+    }
+    experiment = config.override(image_run.experiment, own)
     names = publish.publish(
         dataclasses.replace(image_run, ensemble=members, experiment=experiment, students={}), tmp_path
-    )
-    assert names[1] == "fashion_mnist_own_ensemble"
+    ).entries
+    assert names == ["own_data_some_clothes_own_single", "own_data_some_clothes_own_ensemble"]
+    found = config.from_dict(json.loads((tmp_path / names[1] / "config.json").read_text(encoding="utf-8")))
+    assert (found.data.path, found.ensemble.models) == ("Some Clothes.npz", "*.keras")
+    for path in tmp_path.rglob("*"):
+        assert path.is_dir() or b"/home/ann" not in path.read_bytes()
+    for name in names:
+        text = (tmp_path / name / "README.md").read_text(encoding="utf-8")
+        assert "brought as a Keras file, not trained here" in text
+        assert " s. [config.json]" not in text
     batch = image_run.data.test.inputs[:4]
     found = zoo.load_ensemble(names[1], source=tmp_path).predict_logits(batch)
     np.testing.assert_allclose(found, members.predict_logits(batch), atol=2e-2)

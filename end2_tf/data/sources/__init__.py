@@ -54,6 +54,13 @@ class Reader:
     def __str__(self) -> str:
         return f"{self.field} {self.name!r}"
 
+    def parts(self) -> list[Reader]:
+        """Returns the readers of what the source is made of, itself where it is made of nothing else."""
+        if not hasattr(self.module, "parts"):
+            return [self]
+        own = self.module.parts(**_accepted(self.module.parts, {"field": self.field} | self.options))
+        return [part for reader in own for part in reader.parts()]
+
     def load(self, *, data_dir: str | None, download: bool, seed: int, validation_fraction: float = 0.0) -> Splits:
         """Returns the source's splits; raises DataError if they can't be had."""
         context = self._context(data_dir) | {"download": download, "seed": seed}

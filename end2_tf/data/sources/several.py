@@ -25,6 +25,7 @@ def load(
     data_dir: str | None,
     download: bool,
     seed: int,
+    validation_fraction: float,
     size: Annotated[int, Field(ge=8, le=512)] = 32,
     channels: Literal[1, 3] = 3,
 ) -> Splits:
@@ -36,6 +37,7 @@ def load(
         data_dir: As those sources'.
         download: Whether they may be fetched.
         seed: As those sources'.
+        validation_fraction: As those sources'.
         size: Height and width that all images are brought to.
         channels: 1 grey, 3 colour.
 
@@ -43,10 +45,12 @@ def load(
         ConfigError: none is named, or an entry isn't a source.
         DataError: one can't be had, or its inputs aren't images.
     """
-    parts: dict[str, list[np.ndarray]] = {"train": [], "test": []}
-    for reader in _readers(of, field):
-        splits = reader.load(data_dir=data_dir, download=download, seed=seed).named()
-        for name, found in parts.items():
+    there: dict[str, list[np.ndarray]] = {"train": [], "test": []}
+    for reader in parts(of=of, field=field):
+        splits = reader.load(
+            data_dir=data_dir, download=download, seed=seed, validation_fraction=validation_fraction
+        ).named()
+        for name, found in there.items():
             if name in splits:
                 inputs = splits[name].inputs
                 if inputs.ndim != 4:
@@ -54,23 +58,24 @@ def load(
                         f"{reader} has inputs of shape {inputs.shape[1:]}, which aren't images. Name images."
                     )
                 found.append(images.adapt_images(inputs, (size, size, channels)))
-    merged = {name: Examples(np.concatenate(found)) for name, found in parts.items() if found}
+    merged = {name: Examples(np.concatenate(found)) for name, found in there.items() if found}
     return Splits(train=merged.get("train"), test=merged.get("test"))
 
 
 def download(*, of: list[Any], field: str, data_dir: str | None) -> None:
     """Fetches what the sources can fetch."""
-    for reader in _readers(of, field):
+    for reader in parts(of=of, field=field):
         reader.download(data_dir=data_dir)
 
 
 def fingerprint(*, of: list[Any], field: str, data_dir: str | None, **options: Any) -> str:
     """Returns a digest of the sources' own and of the shape they are brought to."""
-    parts = ["several", [reader.fingerprint(data_dir=data_dir) for reader in _readers(of, field)], options]
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    digested = ["several", [reader.fingerprint(data_dir=data_dir) for reader in parts(of=of, field=field)], options]
+    return hashlib.sha256(json.dumps(digested, sort_keys=True).encode()).hexdigest()
 
 
-def _readers(of: list[Any], field: str) -> list[sources.Reader]:
+def parts(*, of: list[Any], field: str) -> list[sources.Reader]:
+    """Returns the readers of all sources, which are checked for overlaps one by one."""
     if not of:
         raise ConfigError(f"{field}.options.of is empty. Name at least one source.")
     readers = []
