@@ -4,6 +4,7 @@ import typing
 import pytest
 
 from end2_tf import config, registry
+from end2_tf.config import overrides
 from end2_tf.errors import ConfigError
 
 
@@ -100,7 +101,7 @@ def test_wrong_values_are_one_line_that_helps(experiment, text, message):
 
 def _numeric_fields(kind, path=()):
     for name, hint in typing.get_type_hints(kind).items():
-        plain = config._without_none(hint)
+        plain = overrides._without_none(hint)
         if dataclasses.is_dataclass(plain) and isinstance(plain, type):
             yield from _numeric_fields(plain, (*path, name))
         elif plain in (int, float):

@@ -1,0 +1,119 @@
+"""What one field alone can't say: fields that contradict each other, names without a file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from end2_tf import registry
+from end2_tf.config.fields import Data, Experiment, Method, Transfer
+from end2_tf.errors import ConfigError, unknown
+
+
+def check(experiment: Experiment) -> None:
+    """Raises ConfigError where two fields contradict each other, or a name has no file. Imports no TensorFlow."""
+    registry.check("backbone", experiment.ensemble.backbone, "ensemble.backbone")
+    if experiment.student.backbone is not None:
+        registry.check("backbone", experiment.student.backbone, "student.backbone")
+    _check_names("data.ood", "an OOD set", experiment.data.ood, ("test", "validation", "map"))
+    _check_names("data.shifted", "a shifted set", experiment.data.shifted, ("test", "validation", "map"))
+    for name, source in experiment.data.shifted.items():
+        if experiment.data.ood.get(name, source) != source:
+            raise ConfigError(
+                f"data.shifted and data.ood have different sets under the name {name!r}. Give one of them another name."
+            )
+    if experiment.evaluation.split == "validation":
+        _check_leaves_test_alone(experiment.data)
+    taught = experiment.transfer.num_members
+    if taught is not None and experiment.ensemble.models is None and taught > experiment.ensemble.num_members:
+        raise ConfigError(
+            f"transfer.num_members is {taught}, but ensemble.num_members is {experiment.ensemble.num_members}. "
+            "Allowed: at most that many, or none for all."
+        )
+    _check_names("methods", "a method", experiment.methods, ("bayes", "single", "ensemble", "teacher"))
+    for name, method in experiment.methods.items():
+        registry.check("loss", method.loss, f"methods.{name}.loss")
+        if method.auxiliary and registry.is_on_labels(method.loss):
+            raise ConfigError(
+                f"methods.{name}.auxiliary is true, but its loss {method.loss!r} needs labels, which auxiliary data "
+                f"don't have. Set methods.{name}.auxiliary=false."
+            )
+        if method.augmentation is not None and not registry.is_on_labels(method.loss):
+            raise ConfigError(
+                f"methods.{name}.augmentation is set, but its loss {method.loss!r} learns from members, on the views "
+                "of the transfer set. Set transfer.augmentation instead."
+            )
+        if method.labels:
+            _check_labels(name, method, experiment.transfer)
+        if method.temperature_schedule == "anneal" and method.temperature_cycle == 0:
+            raise ConfigError(
+                f"methods.{name}.temperature_cycle is 0, so there is nothing to anneal over. Allowed: above 0, at most "
+                f"1; or set methods.{name}.temperature_schedule=constant."
+            )
+    twice = [name for name in experiment.student.methods if experiment.student.methods.count(name) > 1]
+    if twice:
+        raise ConfigError(
+            f"student.methods has {twice[0]!r} twice. Name each once; student.num_seeds=2 trains it twice."
+        )
+    for name in experiment.student.seeds_of:
+        if name not in experiment.methods:
+            raise ConfigError(unknown("student.seeds_of", name, "a method", experiment.methods))
+    for name in experiment.student.methods:
+        if name not in experiment.methods:
+            raise ConfigError(
+                unknown(
+                    "student.methods",
+                    name,
+                    "a method",
+                    experiment.methods,
+                    f"Define it with --set methods.{name}.loss=…",
+                )
+            )
+        if experiment.methods[name].auxiliary and experiment.data.auxiliary is None:
+            raise ConfigError(
+                f"student.methods has {name!r}, which needs auxiliary data, but data.auxiliary is none. "
+                f"Set data.auxiliary=NAME, or leave {name!r} out of student.methods."
+            )
+
+
+def _check_leaves_test_alone(data: Data) -> None:
+    """Refuses corrupted copies of the in-domain test split."""
+    for field, named in (("ood", data.ood), ("shifted", data.shifted)):
+        for name, source in named.items():
+            of = source.options.get("of")
+            of = of.get("name") if isinstance(of, dict) else of
+            shows_test = source.name == "corrupted" and source.options.get("split", "test") == "test"
+            if shows_test and of == data.name:
+                raise ConfigError(
+                    f"data.{field}.{name} is the in-domain test split, corrupted, but evaluation.split is "
+                    f"'validation'. Set data.{field}.{name}.options.split=validation, or leave it out."
+                )
+
+
+def _check_labels(name: str, method: Method, transfer: Transfer) -> None:
+    """Raises ConfigError where a true label can't be part of a method's target."""
+    field = f"methods.{name}.labels"
+    if registry.is_on_labels(method.loss):
+        raise ConfigError(
+            f"{field} is {method.labels:g}, but its loss {method.loss!r} has no other target. Set it to 0."
+        )
+    if method.temperature != 1:
+        raise ConfigError(
+            f"{field} is {method.labels:g} and methods.{name}.temperature {method.temperature:g}, but labels have no "
+            f"temperature. Set {field}=0 or methods.{name}.temperature=1."
+        )
+    if transfer.mode == "online":
+        raise ConfigError(
+            f"{field} is {method.labels:g}, but transfer.mode is 'online', where targets are what members say alone. "
+            "Set transfer.mode=views or clean."
+        )
+
+
+def _check_names(field: str, kind: str, names: Mapping[str, Any], reserved: tuple[str, ...]) -> None:
+    """Refuses names that mean something else in results and files."""
+    for name in names:
+        if name in reserved or not name or "/" in name or "," in name:
+            raise ConfigError(
+                f"{field} has {name!r}, which can't be the name of {kind}: {', '.join(reserved)} are taken, and names "
+                "have no '/' or ','. Choose another name."
+            )

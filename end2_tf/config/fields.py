@@ -1,0 +1,225 @@
+"""The dataclasses of an experiment."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
+
+import pydantic
+import pydantic_core
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from end2_tf import registry
+from end2_tf.config.faults import build
+
+
+def _no_truth_value(value: Any) -> Any:
+    """Python takes True for 1; a user who writes true for a number made a mistake."""
+    if isinstance(value, bool):
+        raise pydantic_core.PydanticCustomError("number_type", "a number")
+    return value
+
+
+_Number = pydantic.BeforeValidator(_no_truth_value)
+Fraction = Annotated[float, Field(ge=0, le=1), _Number]
+ShareBelowOne = Annotated[float, Field(ge=0, lt=1), _Number]
+Positive = Annotated[float, Field(gt=0), _Number]
+NonNegative = Annotated[float, Field(ge=0), _Number]
+Count = Annotated[int, Field(ge=1), _Number]
+CountOrZero = Annotated[int, Field(ge=0), _Number]
+
+_STRICT = pydantic.ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Augmentation:
+    """Random changes of a training example. One draw of all of them is a *view* (see end2_tf.data.augmentation)."""
+
+    flip: bool = False  # horizontally, with probability 1/2
+    shift: NonNegative = 0  # pixels, uniform in ±shift on each axis, whole ones if shift is whole; reflected at borders
+    rotation: Annotated[float, Field(ge=0, le=180), _Number] = 0.0  # degrees, uniform in [-rotation, rotation]
+    scale: Annotated[float, Field(ge=0, le=2), _Number] = 0.0  # ln of the enlargement, uniform in ±scale, per axis
+    invert: Fraction = 0.0  # probability that pixel values v become 255 - v
+    jitter: NonNegative = 0.0  # standard deviation of added noise; 1 is that of the inputs it changes, per feature
+    mixup: Fraction = 0.0  # probability that an input is mixed up with another one, in a proportion uniform in [0, 1]
+    share: Fraction = 1.0  # of the inputs that are changed at all in a view, each view others
+
+    @property
+    def is_identity(self) -> bool:
+        return self.share == 0 or not (self.changes_images or self.jitter or self.mixup)
+
+    @property
+    def changes_images(self) -> bool:
+        return bool(self.flip or self.shift or self.rotation or self.scale or self.invert)
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Source:
+    """One set of inputs: a file in end2_tf/data/sources/, or any image classification set of TFDS by name."""
+
+    name: str
+    options: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    def parts(self) -> Iterator[Source]:
+        """Yields the source itself, then those that it is made of, its option `of`, down to the last."""
+        yield self
+        of = self.options.get("of", [])
+        for part in of if isinstance(of, list) else [of]:
+            if isinstance(part, str):
+                yield from Source(part).parts()
+            elif isinstance(part, dict):
+                yield from build(Source, "of", **part).parts()
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Data:
+    """The in-domain data, auxiliary inputs without labels, and the further test sets.
+
+    What `ood` names should be told from the test set; what `shifted` names, with the same classes and labels, should
+    be classified as well. A set under one name in both is measured both ways.
+    """
+
+    name: str = "spirals"
+    options: dict[str, Any] = dataclasses.field(default_factory=dict)
+    path: str | None = None  # own data: an .npz file or a folder of images per class
+    validation_fraction: ShareBelowOne = 0.1  # of train, where the source has no validation split
+    auxiliary: Source | None = None
+    ood: dict[str, Source] = dataclasses.field(default_factory=dict)
+    shifted: dict[str, Source] = dataclasses.field(default_factory=dict)
+    max_train: Count | None = None  # use only so many examples, chosen by seed
+    max_test: Count | None = None  # of validation, test and each OOD or shifted set
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Optimizer:
+    """Adam and its learning rate over a training; see end2_tf.schedules for the shapes."""
+
+    learning_rate: Positive = 1e-3
+    schedule: Literal["constant", "cosine", "one_cycle"] = "cosine"
+    cycle: Fraction = 2 / 3  # one_cycle: share of the training that the cycle takes
+    floor: Fraction = 0.0  # cosine: share of the learning rate that it ends at
+    average: ShareBelowOne = 0.0  # momentum of a moving average of the weights, which is the result; 0: none
+    weight_decay: NonNegative = 0.0  # decoupled; never on biases and normalisation
+    clip_norm: Positive | None = None
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Ensemble:
+    """The teacher: members that differ by seed, initial values and order of data."""
+
+    backbone: str = "mlp"
+    options: dict[str, Any] = dataclasses.field(default_factory=dict)
+    num_members: Count = 10
+    epochs: Count = 45
+    batch_size: Count = 128
+    optimizer: Optimizer = Optimizer()
+    augmentation: Augmentation = Augmentation()
+    engine: Literal["auto", "stacked", "sequential"] = "auto"
+    models: Annotated[str, Field(min_length=1)] | None = None  # a glob of Keras files to use instead of training any
+    mixed_precision: bool = False  # trains under bfloat16; weights, saved models and predictions are float32
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Transfer:
+    """What the student is shown, and what is recorded of the members there."""
+
+    mode: Literal["clean", "views", "online"] = "clean"
+    num_views: Count = 4  # mode=views: recorded augmented views
+    augmentation: Augmentation = Augmentation()  # of the views, and of the student's inputs in every mode
+    auxiliary_augmentation: Augmentation = Augmentation()  # of auxiliary inputs; mixup is with in-domain ones
+    keep_inputs: bool = False  # mode=views: the views themselves too, not only what members said; faster, larger
+    auxiliary_share: Annotated[float, Field(gt=0, lt=1), _Number] = (
+        0.5  # of each batch, for methods with auxiliary data
+    )
+    dtype: Literal["float16", "float32"] = "float32"  # of the members' logits on disk
+    num_members: Count | None = None  # learn from the first so many members only; recordings hold all
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Method:
+    """One way to train a student: a loss and what it is shown."""
+
+    loss: str
+    loss_options: dict[str, Any] = dataclasses.field(default_factory=dict)
+    offset: Fraction = 0.0  # of the Dirichlet head: alphas = exp(logits) + offset
+    auxiliary: bool = False
+    augmentation: Augmentation | None = None  # losses on labels: instead of the members'
+    labels: ShareBelowOne = 0.0  # losses on members: share of the true label in the target of the mean
+    temperature: Annotated[float, Field(ge=1), _Number] = 1.0  # T0
+    temperature_schedule: Literal["constant", "anneal"] = "constant"
+    temperature_cycle: Fraction = 2 / 3  # anneal: T0 for half of it, linear to 1 over the other half
+    temperature_levels: Annotated[int, Field(ge=2), _Number] = (
+        32  # the schedule is piecewise constant on this many values
+    )
+    optimizer: Optimizer | None = None  # instead of the student's
+    options: dict[str, Any] = dataclasses.field(default_factory=dict)  # of the backbone, on top of the student's
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Student:
+    """The network that the ensemble is distilled into."""
+
+    backbone: str | None = None  # the members' by default
+    options: dict[str, Any] | None = None  # the members' by default, where the backbone is theirs
+    epochs: Count = 90
+    batch_size: Count = 128
+    optimizer: Optimizer = Optimizer()
+    num_seeds: Count = 1
+    seeds_of: dict[str, Count] = dataclasses.field(default_factory=dict)  # of some methods, instead of num_seeds
+    methods: tuple[str, ...] = (  # none: the ensemble alone
+        "single_matched",
+        "end",
+        "end_aux",
+        "end2_nll",
+        "end2_nll_aux",
+        "end2",
+        "end2_aux",
+    )
+    mixed_precision: bool = False  # as the ensemble's
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Evaluation:
+    """How models are measured. On `validation`, for choosing between them, the test split is left alone."""
+
+    split: Literal["test", "validation"] = "test"  # the in-domain examples of every metric
+    num_bins: Annotated[int, Field(ge=2), _Number] = 15  # of the expected calibration error, equal width
+    batch_size: Count = 1000
+
+
+def default_methods() -> dict[str, Method]:
+    """Returns the rows of the comparison: labels alone, the mean (EnD), the paper's EnD², the recommended EnD²."""
+    methods = {
+        "single_matched": Method(loss="cross_entropy"),
+        "end": Method(loss="ensemble_distillation", temperature=2.5),
+        "end2_nll": Method(
+            loss="dirichlet_nll",
+            loss_options={"smoothing": 1e-4},
+            temperature=10.0,
+            temperature_schedule="anneal",
+        ),
+        "end2": Method(loss="mean_precision", loss_options={"precision": "mutual_information", "weight": 0.02}),
+    }
+    return with_auxiliary(methods)
+
+
+def with_auxiliary(methods: dict[str, Method]) -> dict[str, Method]:
+    """Returns the methods and, of those on members' predictions, `<name>_aux`: the same with auxiliary data."""
+    distilled = {name: method for name, method in methods.items() if not registry.is_on_labels(method.loss)}
+    return methods | {f"{name}_aux": dataclasses.replace(method, auxiliary=True) for name, method in distilled.items()}
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Experiment:
+    """Everything that decides a run's numbers. `smoke` holds field paths and values for the one-minute version."""
+
+    data: Data = Data()
+    ensemble: Ensemble = Ensemble()
+    transfer: Transfer = Transfer()
+    methods: dict[str, Method] = dataclasses.field(default_factory=default_methods)
+    student: Student = Student()
+    evaluation: Evaluation = Evaluation()
+    seed: CountOrZero = 0
+    smoke: dict[str, Any] = dataclasses.field(default_factory=dict)
