@@ -9,26 +9,13 @@ from typing import Any, Literal
 
 import numpy as np
 
-from end2_tf import workdir
+from end2_tf import tables, workdir
 from end2_tf.errors import ConfigError, DataError, WorkdirError
 from end2_tf.report import style
 from end2_tf.report.inputs import Evaluation
 
-METHODS = (
-    "ensemble",
-    "teacher",
-    "single",
-    "single_matched",
-    "single_mixup",
-    "end",
-    "end_aux",
-    "end2_nll",
-    "end2_nll_aux",
-    "end2_proxy",
-    "end2_proxy_aux",
-    "end2",
-    "end2_aux",
-)
+_TEACHERS = ("ensemble", "teacher")
+METHODS = (*_TEACHERS, *(model for model in tables.MODELS if model not in ("bayes", *_TEACHERS)))
 
 Kind = Literal["total", "knowledge"]
 KINDS: tuple[Kind, ...] = ("total", "knowledge")
