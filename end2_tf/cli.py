@@ -14,7 +14,7 @@ from pathlib import Path
 
 from absl import flags
 
-from end2_tf import config, registry, stages
+from end2_tf import config, registry, stages, workers
 from end2_tf.errors import ConfigError, End2Error, WorkdirError, unknown
 from end2_tf.progress import Progress
 from end2_tf.workdir import Workdir
@@ -332,8 +332,8 @@ def listing() -> str:
 
 def _start_tensorflow(deterministic: bool) -> None:
     """Imports TensorFlow, keeping the lines its C++ writes at import off the screen unless the import fails."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    for name, value in workers.ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
     sys.stderr.flush()
     saved = os.dup(2)
     with tempfile.TemporaryFile() as sink:

@@ -104,6 +104,11 @@ class Run(Trainer):
             ensemble.engine(experiment.ensemble, ensemble.build_member(experiment.ensemble, self.data, 0))
         for name in experiment.student.methods:
             self.student_backbone(name)
+        if experiment.ensemble.mixed_precision or experiment.student.mixed_precision:
+            from end2_tf import training
+
+            if not training.has_bfloat16():
+                self.say("          mixed_precision is asked for, but bfloat16 is slow here: training in float32")
 
     def train_all(self, tasks: list[Task], what: str, alone: Callable[[Task], Report], before: int = 0) -> None:
         """Does tasks: side by side in processes of one thread where that is faster, else one after another here.

@@ -174,7 +174,8 @@ class Trainer:
         artefact.begin()
         seed = seed_of(experiment.seed, 1_000_000 + task.number)  # members count from 0
         backbone = self._seeded_backbone(task.method, seed)
-        network = self._seeded_backbone(task.method, seed, mixed=True) if settings.mixed_precision else backbone
+        mixed = settings.mixed_precision and training.has_bfloat16()
+        network = self._seeded_backbone(task.method, seed, mixed=True) if mixed else backbone
         model, history = student.train(
             network,
             method,

@@ -1,8 +1,11 @@
 """Members and students as single tasks, above all those that train under bfloat16."""
 
+import time
+
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from end2_tf import config, ensemble, registry, training, transfer
 from end2_tf.ensemble import stacked
@@ -27,6 +30,12 @@ def _trainer(tmp_path, *changes):
     trainer = Trainer(experiment, Workdir(tmp_path))
     trainer.plan.ensemble.begin()
     return trainer
+
+
+@pytest.fixture
+def bfloat16(monkeypatch):
+    """A machine with bfloat16 units, as far as the package can tell."""
+    monkeypatch.setattr(training, "has_bfloat16", lambda: True)
 
 
 @pytest.fixture
@@ -73,7 +82,7 @@ def _assert_is_float32(model, inputs):
 
 
 @pytest.mark.parametrize("engine", ["sequential", "stacked"])
-def test_members_train_under_bfloat16_and_are_kept_in_float32(tmp_path, trained, engine):
+def test_members_train_under_bfloat16_and_are_kept_in_float32(tmp_path, trained, bfloat16, engine):
     trainer = _trainer(tmp_path, f"ensemble.engine={engine}")
     settings, folder = trainer.experiment.ensemble, trainer.plan.ensemble.path
     if engine == "sequential":
@@ -102,7 +111,7 @@ def test_members_train_under_bfloat16_and_are_kept_in_float32(tmp_path, trained,
     assert trainer.ensemble.model.compute_dtype == "float32"
 
 
-def test_bfloat16_members_are_other_networks(tmp_path):
+def test_bfloat16_members_are_other_networks(tmp_path, bfloat16):
     digests = set()
     for mixed in ("true", "false"):
         trainer = _trainer(tmp_path, "ensemble.engine=sequential", f"ensemble.mixed_precision={mixed}")
@@ -111,7 +120,7 @@ def test_bfloat16_members_are_other_networks(tmp_path):
     assert len(digests) == 2
 
 
-def test_a_student_trains_under_bfloat16_and_is_published_in_float32(tmp_path, trained):
+def test_a_student_trains_under_bfloat16_and_is_published_in_float32(tmp_path, trained, bfloat16):
     trainer = _trainer(tmp_path)
     task, seen = Task("student", 0, "single_matched"), []
     trainer.train(task, lambda *report: seen.append(report))
@@ -125,6 +134,27 @@ def test_a_student_trains_under_bfloat16_and_is_published_in_float32(tmp_path, t
     outputs = model.predict(trainer.data.test.inputs, verbose=0)
     assert all(values.dtype == np.float32 for values in outputs.values())
     np.testing.assert_allclose(outputs["logits"], _logits(model.backbone, trainer.data.test.inputs), atol=2e-5)
+
+
+def test_without_bfloat16_units_training_is_in_float32(tmp_path, trained, monkeypatch):
+    monkeypatch.setattr(training, "has_bfloat16", lambda: False)
+    trainer = _trainer(tmp_path, "ensemble.engine=sequential")
+    trainer.train(Task("member", 0), lambda *args: None)
+    trainer.train(Task("student", 0, "single_matched"), lambda *args: None)
+    assert [set(_policies(network)) for network in trained] == [{"float32"}, {"float32"}]
+
+
+@pytest.mark.parametrize("slower", [0.4, 1.3, 12.0])
+def test_bfloat16_is_used_where_it_is_not_much_slower(monkeypatch, slower):
+    now = [0.0]
+
+    def gradient(input, **kwargs):
+        now[0] += slower if input.dtype == tf.bfloat16 else 1.0
+        return input
+
+    monkeypatch.setattr(tf.raw_ops, "Conv2DBackpropFilter", gradient)
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+    assert training.has_bfloat16.__wrapped__() == (slower < 2)
 
 
 def test_policy_is_put_back():

@@ -67,7 +67,7 @@ def _is_alive(pid):
         return False
 
 
-def _wait_until(condition, seconds=60.0):
+def _wait_until(condition, seconds=240.0):
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "never came to it"

@@ -118,7 +118,8 @@ class Ensemble:
     augmentation: Augmentation = Augmentation()
     engine: Literal["auto", "stacked", "sequential"] = "auto"
     models: Annotated[str, Field(min_length=1)] | None = None  # a glob of Keras files to use instead of training any
-    mixed_precision: bool = False  # trains under bfloat16; weights, saved models and predictions are float32
+    # Trains under bfloat16 where the hardware has it; weights, saved models and predictions are float32.
+    mixed_precision: bool = False
 
 
 @dataclass(frozen=True, config=_STRICT)

@@ -109,13 +109,14 @@ def train_stack(
     stack = everyone if deterministic or whole.is_file() else indices
     seeds = [seed_of(seed, i) for i in stack]
     members = [build_member(settings, data, own) for own in seeds]
+    mixed = settings.mixed_precision and training.has_bfloat16()
     histories = stacked.train(
         members,
         data,
         settings,
         seeds=seeds,
         numbers=stack,
-        prototype=build_member(settings, data, seeds[0], mixed=True) if settings.mixed_precision else None,
+        prototype=build_member(settings, data, seeds[0], mixed=True) if mixed else None,
         checkpoint=_stack_checkpoint(folder, stack),
         progress=progress,
     )
@@ -146,7 +147,8 @@ def train_member(
     """
     own = seed_of(seed, index)
     member = build_member(settings, data, own)
-    network = build_member(settings, data, own, mixed=True) if settings.mixed_precision else member
+    mixed = settings.mixed_precision and training.has_bfloat16()
+    network = build_member(settings, data, own, mixed=True) if mixed else member
     checkpoint = folder / f".member_{index:03d}.npz"
     history = sequential.train(
         network, data, settings, seed=own, checkpoint=checkpoint, validate=validate, progress=progress

@@ -43,7 +43,7 @@ EXPERIMENTS = {
         transfer=TRANSFER,
         methods=_METHODS,
         student=Student(
-            epochs=150,
+            epochs=100,
             optimizer=Optimizer(learning_rate=2e-3, floor=0.1, average=0.9995),
             num_seeds=3,
             methods=tuple(_METHODS),
