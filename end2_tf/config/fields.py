@@ -85,11 +85,12 @@ class Data:
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
     path: str | None = None  # own data: an .npz file or a folder of images per class
     validation_fraction: ShareBelowOne = 0.1  # of train, where the source has no validation split
+    calibration_fraction: ShareBelowOne = 0.0  # of what is left of train, where the source has no calibration split
     auxiliary: Source | None = None
     ood: dict[str, Source] = dataclasses.field(default_factory=dict)
     shifted: dict[str, Source] = dataclasses.field(default_factory=dict)
     max_train: Count | None = None  # use only so many examples, chosen by seed
-    max_test: Count | None = None  # of validation, test and each OOD or shifted set
+    max_test: Count | None = None  # of validation, calibration, test and each OOD or shifted set
 
 
 @dataclass(frozen=True, config=_STRICT)

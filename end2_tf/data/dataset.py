@@ -32,6 +32,7 @@ class DataSet:
     class_names: tuple[str, ...] = ()
     posterior: Callable[[np.ndarray], np.ndarray] | None = None
     shifted: dict[str, Examples] = field(default_factory=dict)
+    calibration: Examples | None = None
 
     @property
     def num_classes(self) -> int:
@@ -44,7 +45,10 @@ class DataSet:
 
     def summary(self) -> str:
         """Returns one line on what there is: sizes, shape and classes."""
-        parts = {"train": self.train, "validation": self.validation, "test": self.test}
+        parts = {"train": self.train, "validation": self.validation}
+        if self.calibration is not None:
+            parts["calibration"] = self.calibration
+        parts["test"] = self.test
         if self.auxiliary is not None:
             parts["auxiliary"] = self.auxiliary
         sizes = ", ".join(f"{name} {len(part):,}" for name, part in (parts | self.ood | self.shifted).items())
@@ -67,7 +71,8 @@ class DataSet:
 def load(config: configuration.Data, *, data_dir: str | None, download: bool, seed: int) -> DataSet:
     """Loads, checks and splits the data of an experiment.
 
-    Validation examples are split off train, class by class, where the source has none; test is never touched.
+    Validation examples are split off train, class by class, where the source has none, and then those for calibration,
+    if `calibration_fraction` asks for some; test is never touched.
     `max_train` limits train and the auxiliary inputs, `max_test` all other sets. Auxiliary inputs are their source's
     train split without labels. An OOD set is its source's test split, or train where there is no test; also
     without labels. A shifted set is its source's test split with labels, which must be of the in-domain classes; where
@@ -96,7 +101,8 @@ def load(config: configuration.Data, *, data_dir: str | None, download: bool, se
                 f"{reader} {how} the in-domain set itself, so it can't be {what}. Name another set there."
             )
     source = in_domain.load(data_dir=data_dir, download=download, seed=seed)
-    train, validation, test, class_names = _in_domain(source, in_domain, config.validation_fraction, seed)
+    checked, class_names = _in_domain(source, in_domain, config, seed)
+    train = checked["train"]
     shape = train.inputs.shape[1:]
 
     inputs = None
@@ -121,13 +127,14 @@ def load(config: configuration.Data, *, data_dir: str | None, download: bool, se
         sets[name] = _limit(_ood(splits, reader, shape, is_auxiliary), config.max_test, seed)
     return DataSet(
         train=_limit_every_class(train, config.max_train, class_names, seed),
-        validation=_limit(validation, config.max_test, seed),
-        test=_limit(test, config.max_test, seed),
+        validation=_limit(checked["validation"], config.max_test, seed),
+        test=_limit(checked["test"], config.max_test, seed),
         auxiliary=inputs,
         ood=sets,
         class_names=class_names,
         posterior=source.posterior,
         shifted=labelled,
+        calibration=_limit(checked["calibration"], config.max_test, seed) if "calibration" in checked else None,
     )
 
 
@@ -152,6 +159,7 @@ def fingerprint(config: configuration.Data, *, data_dir: str | None) -> str:
     parts = {
         "data": in_domain.fingerprint(data_dir=data_dir),
         "split": [config.validation_fraction, config.max_train, config.max_test],
+        **({"calibration": config.calibration_fraction} if config.calibration_fraction else {}),
         "auxiliary": None if auxiliary is None else auxiliary.fingerprint(data_dir=data_dir),
         "ood": {name: reader.fingerprint(data_dir=data_dir) for name, reader in ood.items()},
     }
@@ -196,9 +204,9 @@ def _is_same(one: sources.Reader, other: sources.Reader, data_dir: str | None) -
 
 
 def _in_domain(
-    splits: Splits, reader: sources.Reader, fraction: float, seed: int
-) -> tuple[Examples, Examples, Examples, tuple[str, ...]]:
-    """Returns checked train, validation and test examples, and the class names."""
+    splits: Splits, reader: sources.Reader, config: configuration.Data, seed: int
+) -> tuple[dict[str, Examples], tuple[str, ...]]:
+    """Returns checked train, validation, test and, if there are or should be some, calibration examples; class names."""
     train, test = splits.train, splits.test
     if train is None or test is None:
         raise DataError(
@@ -213,7 +221,7 @@ def _in_domain(
         checks.check_labels(labels, len(train), max(len(train), 1), f"{reader} train labels")
         class_names = tuple(str(i) for i in range(int(labels.max(initial=0)) + 1))
     checked = {name: _checked(examples, f"{reader} {name}", class_names) for name, examples in splits.named().items()}
-    train, test = checked["train"], checked["test"]
+    train = checked["train"]
     checks.check_every_class(_labels(train, f"{reader} train"), class_names, f"{reader} train labels")
     for name, examples in checked.items():
         if examples.inputs.shape[1:] != train.inputs.shape[1:]:
@@ -221,14 +229,14 @@ def _in_domain(
                 f"{reader} {name} inputs have shape {examples.inputs.shape[1:]} each, those of train "
                 f"{train.inputs.shape[1:]}. All splits need the same."
             )
-    if "validation" in checked:
-        return train, checked["validation"], test, class_names
-    if fraction == 0:
+    if "validation" not in checked and config.validation_fraction == 0:
         raise ConfigError(
             f"data.validation_fraction is 0, but {reader} has no validation split. Allowed: above 0, below 1."
         )
-    train, validation = hold_out(train, fraction, seed)
-    return train, validation, test, class_names
+    for name, fraction in (("validation", config.validation_fraction), ("calibration", config.calibration_fraction)):
+        if name not in checked and fraction > 0:
+            checked["train"], checked[name] = hold_out(checked["train"], fraction, seed)
+    return checked, class_names
 
 
 def _auxiliary(splits: Splits, reader: sources.Reader, shape: tuple[int, ...]) -> Examples:

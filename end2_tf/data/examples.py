@@ -46,6 +46,7 @@ class Splits:
         test: For evaluation; OOD inputs are taken from here.
         class_names: In the order of the labels; may be empty, then the classes are called by their numbers.
         posterior: The true class probabilities where they are known: (n, features) → (n, classes).
+        calibration: For thresholds, which are set when all else is done.
     """
 
     train: Examples | None = None
@@ -53,10 +54,16 @@ class Splits:
     test: Examples | None = None
     class_names: tuple[str, ...] = ()
     posterior: Callable[[np.ndarray], np.ndarray] | None = None
+    calibration: Examples | None = None
 
     def named(self) -> dict[str, Examples]:
         """Returns the splits that there are."""
-        splits = {"train": self.train, "validation": self.validation, "test": self.test}
+        splits = {
+            "train": self.train,
+            "validation": self.validation,
+            "calibration": self.calibration,
+            "test": self.test,
+        }
         return {name: examples for name, examples in splits.items() if examples is not None}
 
 

@@ -13,6 +13,7 @@ EXPERIMENTS = {
     "cifar10_cnn_end2": Experiment(
         data=Data(
             name="cifar10",
+            calibration_fraction=1 / 9,  # 5,000 of the 45,000 that validation leaves
             auxiliary=Source("several", {"of": ["cifar100", "procedural"]}),
             ood={name: Source(name) for name in ("tiny_imagenet32", "fashion_mnist", "mnist")} | {"jpeg": _JPEG},
             shifted={

@@ -8,6 +8,7 @@ from end2_tf.experiments._images import METHODS, SMOKE, TRANSFER, without_dropou
 _DATA = Data(
     name="fashion_mnist",
     validation_fraction=1 / 12,  # 5,000 of 60,000
+    calibration_fraction=1 / 11,  # 5,000 of the other 55,000
     auxiliary=Source(
         "several",
         {

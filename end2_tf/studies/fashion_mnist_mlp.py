@@ -107,8 +107,8 @@ STUDIES = {
         title="Length of the training",
         question="How long does it pay to train a student, and what is averaging its weights worth?",
         variants={
-            **{f"{epochs} epochs": {"student.epochs": epochs} for epochs in (50, 150, 300)},
-            "150 epochs, no averaging": {"student.optimizer.average": 0.0, "student.optimizer.floor": 0.0},
+            **{f"{epochs} epochs": {"student.epochs": epochs} for epochs in (50, 100, 200)},
+            "100 epochs, no averaging": {"student.optimizer.average": 0.0, "student.optimizer.floor": 0.0},
         },
         **_COMMON,
     ),

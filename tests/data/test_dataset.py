@@ -104,6 +104,26 @@ def test_spirals_keep_their_own_validation_split():
     assert_allclose(data.posterior(data.test.inputs).sum(1), 1)
 
 
+def test_a_sources_own_calibration_split_is_kept():
+    data = load(Data(options=SMALL | {"num_calibration_per_class": 7}, calibration_fraction=0.5))
+    assert (len(data.train), len(data.calibration)) == (120, 21)
+
+
+def test_calibration_examples_are_held_out_after_validation(tmp_path):
+    train = np.arange(80, dtype=np.float32)[:, None]
+    labels = np.arange(80) % 2
+    path = npz(tmp_path / "d.npz", x_train=train, y_train=labels, x_test=train[:2], y_test=labels[:2])
+    config = Data(name="own_data", path=path, validation_fraction=0.5)
+    whole, split = load(config), load(dataclasses.replace(config, calibration_fraction=0.25))
+    assert whole.calibration is None
+    assert (len(split.train), len(split.calibration)) == (30, 10)
+    np.testing.assert_array_equal(split.validation.inputs, whole.validation.inputs)
+    inputs = np.concatenate([split.train.inputs, split.validation.inputs, split.calibration.inputs])
+    np.testing.assert_array_equal(np.sort(inputs, axis=0), train)
+    assert "calibration 10" in split.summary()
+    assert len(load(dataclasses.replace(config, calibration_fraction=0.25, max_test=3)).calibration) == 3
+
+
 def test_validation_is_split_off_train_and_test_stays():
     with np.load(FASHION) as arrays:
         train, test = arrays["x_train"], arrays["x_test"]
@@ -359,6 +379,7 @@ def test_fingerprint_covers_every_setting(tmp_path):
         dataclasses.replace(base, ood={"far": Source(name="ring", options={"radius": 800.0})}),
         dataclasses.replace(base, shifted={"far": Source(name="ring", options={"radius": 800.0})}),
         dataclasses.replace(base, validation_fraction=0.2),
+        dataclasses.replace(base, calibration_fraction=0.2),
         dataclasses.replace(base, max_train=10),
         dataclasses.replace(base, max_test=10),
         fashion(),

@@ -8,7 +8,6 @@ With "split": "validation" it is the validation split that is corrupted, for cho
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import hashlib
 import json
@@ -122,5 +121,5 @@ def _clean(
         if split == "validation" and chosen is None and splits.train is not None and fraction > 0:
             chosen = hold_out(splits.train, fraction, seed)[1]  # as `dataset.load` does
         _LAST.clear()
-        _LAST[key] = dataclasses.replace(splits, train=None, validation=None, test=chosen)
+        _LAST[key] = Splits(test=chosen, class_names=splits.class_names)
     return _LAST[key]

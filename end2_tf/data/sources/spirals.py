@@ -19,6 +19,7 @@ from pydantic import Field
 from end2_tf.data.examples import Examples, Splits
 
 NUM_CLASSES = 3
+_NUM_CALIBRATION = 2000
 _T_MAX = 6 * np.pi
 _MIN_NOISE = 0.02  # below, quadrature takes thousands of nodes to find that classes don't overlap
 _CHUNK = 1024  # points; times 3 classes times about 400 nodes are 10 MB
@@ -33,26 +34,30 @@ def load(
     num_per_class: Count = 1000,
     num_validation_per_class: Count = 1000,
     num_test_per_class: Count = 10000,
+    num_calibration_per_class: Count = _NUM_CALIBRATION,
     noise: Annotated[float, Field(ge=0, le=10)] = 0.4,
-    generator_seed: Annotated[int, Field(ge=0, le=2**32 - 3)] = 100,
+    generator_seed: Annotated[int, Field(ge=0, le=2**32 - 4)] = 100,
 ) -> Splits:
-    """Draws the three splits with seeds `generator_seed`, + 1 and + 2; the same ones in every experiment.
+    """Draws the splits with seeds from `generator_seed` on; the same ones in every experiment.
 
     Args:
         num_per_class: Training points in each class.
         num_validation_per_class: Validation points in each class.
         num_test_per_class: Test points in each class.
+        num_calibration_per_class: Points for calibration in each class.
         noise: Of a point at radius t², in units of t^1.5.
         generator_seed: Of NumPy's legacy generator, which the authors' data come from.
     """
-    sizes = (num_per_class, num_validation_per_class, num_test_per_class)
-    train, validation, test = (generate(num, noise, generator_seed + i) for i, num in enumerate(sizes))
+    sizes = (num_per_class, num_validation_per_class, num_test_per_class, num_calibration_per_class)
+    train, validation, test, calibration = (generate(num, noise, generator_seed + i) for i, num in enumerate(sizes))
     known = functools.partial(posterior, noise=noise) if noise >= _MIN_NOISE else None
-    return Splits(train, validation, test, tuple(f"arm {k + 1}" for k in range(NUM_CLASSES)), known)
+    return Splits(train, validation, test, tuple(f"arm {k + 1}" for k in range(NUM_CLASSES)), known, calibration)
 
 
 def fingerprint(**options: Any) -> str:
     """Returns the digest of the options, which decide every point."""
+    if options.get("num_calibration_per_class") == _NUM_CALIBRATION:
+        del options["num_calibration_per_class"]  # the digest is that of versions which knew none
     return hashlib.sha256(json.dumps(["spirals", options], sort_keys=True).encode()).hexdigest()
 
 

@@ -33,9 +33,16 @@ def test_points_are_the_authors():
 
 
 def test_splits_use_consecutive_seeds():
-    splits = spirals.load(num_per_class=5, num_validation_per_class=6, num_test_per_class=7, generator_seed=3)
-    assert [len(splits.train), len(splits.validation), len(splits.test)] == [15, 18, 21]
+    splits = spirals.load(
+        num_per_class=5,
+        num_validation_per_class=6,
+        num_test_per_class=7,
+        num_calibration_per_class=8,
+        generator_seed=3,
+    )
+    assert [len(splits.train), len(splits.validation), len(splits.test), len(splits.calibration)] == [15, 18, 21, 24]
     assert_allclose(splits.test.inputs, spirals.generate(7, 0.4, 5).inputs)
+    assert_allclose(splits.calibration.inputs, spirals.generate(8, 0.4, 6).inputs)
     assert splits.class_names == ("arm 1", "arm 2", "arm 3")
 
 
