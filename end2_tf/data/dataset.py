@@ -206,7 +206,7 @@ def _is_same(one: sources.Reader, other: sources.Reader, data_dir: str | None) -
 def _in_domain(
     splits: Splits, reader: sources.Reader, config: configuration.Data, seed: int
 ) -> tuple[dict[str, Examples], tuple[str, ...]]:
-    """Returns checked train, validation, test and, if there are or should be some, calibration examples; class names."""
+    """Returns checked train, validation, test and, where there are or should be some, calibration examples; classes."""
     train, test = splits.train, splits.test
     if train is None or test is None:
         raise DataError(
