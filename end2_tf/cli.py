@@ -28,7 +28,7 @@ def _define() -> None:
     flags.DEFINE_string("experiment", None, "Which experiment to run; --list names them.", flag_values=FLAGS)
     flags.DEFINE_string("study", None, "Which study to run, on validation data; 'list' names them.", flag_values=FLAGS)
     flags.DEFINE_string(
-        "stage", "all", f"all, or one of {', '.join((*stages.STAGES, stages.PUBLISH))}.", flag_values=FLAGS
+        "stage", "all", f"all, or one of {', '.join((*stages.STAGES, *stages.ASKED_FOR))}.", flag_values=FLAGS
     )
     flags.DEFINE_multi_string(
         "set", [], "path.to.field=value changes one field; give it as often as needed.", flag_values=FLAGS
@@ -291,8 +291,8 @@ def _compare() -> int:
 def _stages(name: str) -> tuple[str, ...]:
     if name == "all":
         return stages.STAGES
-    if name not in (*stages.STAGES, stages.PUBLISH):
-        raise ConfigError(unknown("--stage", name, "a stage", ("all", *stages.STAGES, stages.PUBLISH)))
+    if name not in (*stages.STAGES, *stages.ASKED_FOR):
+        raise ConfigError(unknown("--stage", name, "a stage", ("all", *stages.STAGES, *stages.ASKED_FOR)))
     return (name,)
 
 

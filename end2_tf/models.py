@@ -154,7 +154,7 @@ class EnsembleModel(keras.Model):
         trainable = [values[places[id(v)]] for v in self.member.trainable_variables]
         # Dropout's seeds are variables but no weights; at inference nothing is dropped, and any value will do.
         frozen = [
-            values[places[id(v)]] if id(v) in places else tf.repeat(tf.convert_to_tensor(v)[None], self.num_members, 0)
+            values[places[id(v)]] if id(v) in places else tf.zeros((self.num_members, *v.shape), v.dtype)
             for v in self.member.non_trainable_variables
         ]
 

@@ -6,21 +6,22 @@ import dataclasses
 import functools
 import importlib.metadata
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from end2_tf import __version__, config, workdir, workers
 from end2_tf.config import Experiment
-from end2_tf.errors import ConfigError
+from end2_tf.errors import ConfigError, ModelError
 from end2_tf.plan import FORMAT
 from end2_tf.progress import Progress, Report
 from end2_tf.tasks import Task, Trainer
 from end2_tf.workdir import Artefact, Workdir
 
 STAGES = ("ensemble", "transfer", "student", "evaluate", "report")
-PUBLISH = "publish"  # a stage that runs only when it is asked for
+EXPORT, PUBLISH = "export", "publish"
+ASKED_FOR = (EXPORT, PUBLISH)  # stages that run only when they are asked for
 
 
 @dataclasses.dataclass(frozen=True)
@@ -403,13 +404,65 @@ class Run(Trainer):
         artefact.finish(of=key, page=workdir.sha256(page))
         return False, page, ""
 
+    def run_export(self) -> tuple[bool, Path, str]:
+        config.check_exported(self.experiment)
+        made = self._export(self.experiment.export.models)
+        return all(each.was_ready for each in made.values()), self.root.path / "export", f"{len(made)} models"
+
+    def _export(self, methods: Iterable[str]) -> dict[str, Any]:
+        """Returns what is exported of each method."""
+        first = self._first_students()
+        for method in methods:
+            if method in first:
+                self._require(first[method], "student")
+        self._require(self.plan.ensemble, "ensemble")
+        self.prepare()
+        from end2_tf import export
+        from end2_tf.zoo import metadata
+
+        made: dict[str, Any] = {}
+        for method in methods:
+            name = f"{metadata.group_of(self.experiment)}_{method}"
+            self.progress(f"exporting {name}", len(made), len(made) + 1, {})
+            made[method] = export.export(
+                self._servable(method),
+                name,
+                self.root.path / "export",
+                self.data,
+                self.experiment.export,
+                seed=self.experiment.seed,
+            )
+            self.progress.end()
+            self.say(f"  {made[method].path}: {made[method].summary()}")
+        return made
+
+    def _servable(self, method: str) -> Any:
+        """Returns a model of this run as one Keras model: seed 0 of a method, the first member, or the ensemble."""
+        import keras
+
+        if method == "ensemble":
+            if not self.ensemble.returns_logits:
+                raise ModelError(
+                    "export.models has 'ensemble', but its members return probabilities, and one that returns logits "
+                    "is exported. Leave it out."
+                )
+            return self.ensemble.as_model()
+        if method == "single":
+            from end2_tf import layers, models
+
+            return models.UncertaintyClassifier(self.ensemble.member(0), layers.SoftmaxHead())
+        return keras.saving.load_model(self._first_students()[method].path / "model.keras")
+
+    def _first_students(self) -> dict[str, Artefact]:
+        return {method: artefact for method, seed, artefact in self.plan.students() if seed == 0}
+
     def run_publish(self) -> tuple[bool, Path, str]:
         if self.experiment.evaluation.split != "test":
             raise ConfigError(
                 f"evaluation.split is {self.experiment.evaluation.split!r}, but the zoo's numbers are the test set's. "
                 "Set evaluation.split=test."
             )
-        first = {method: artefact for method, seed, artefact in self.plan.students() if seed == 0}
+        first = self._first_students()
         self._require(self.plan.evaluation, "evaluate")
         self._require(self.plan.ensemble, "ensemble")
         for artefact in first.values():
@@ -425,6 +478,12 @@ class Run(Trainer):
             students={method: artefact.path / "model.keras" for method, artefact in first.items()},
             seconds={name: float((a.manifest() or {}).get("seconds", 0.0)) for name, a in artefacts.items()},
             evaluation=self.plan.evaluation.path,
+            exports={
+                method: made.path
+                for method, made in self._export(
+                    [m for m in self.experiment.export.models if m in ("single", "ensemble", *first)]
+                ).items()
+            },
         )
         published = publish.publish(finished, self.zoo_dir, self.progress)
         summary = f"{len(published.entries)} entries, {', '.join(published.entries)}"

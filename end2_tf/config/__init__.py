@@ -10,7 +10,7 @@ wrong value. Nothing here imports TensorFlow.
     faults      pydantic's complaints as one line of ours
 """
 
-from end2_tf.config.checks import check
+from end2_tf.config.checks import check, check_exported
 from end2_tf.config.digests import digest
 from end2_tf.config.faults import build
 from end2_tf.config.fields import (
@@ -21,6 +21,7 @@ from end2_tf.config.fields import (
     Ensemble,
     Evaluation,
     Experiment,
+    Export,
     Fraction,
     Method,
     NonNegative,
@@ -43,6 +44,7 @@ __all__ = [
     "Ensemble",
     "Evaluation",
     "Experiment",
+    "Export",
     "Fraction",
     "Method",
     "NonNegative",
@@ -54,6 +56,7 @@ __all__ = [
     "Transfer",
     "build",
     "check",
+    "check_exported",
     "default_methods",
     "digest",
     "from_dict",

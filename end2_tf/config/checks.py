@@ -76,6 +76,16 @@ def check(experiment: Experiment) -> None:
             )
 
 
+def check_exported(experiment: Experiment) -> None:
+    """Raises ConfigError where a run hasn't what it should export; asked only by who exports."""
+    known = ("single", "ensemble", *experiment.student.methods)
+    for name in experiment.export.models:
+        if name not in known:
+            raise ConfigError(unknown("export.models", name, "a model of this run", known))
+    if not experiment.export.models:
+        raise ConfigError(f"export.models is empty, so there is nothing to export. Allowed: {', '.join(known)}.")
+
+
 def _check_leaves_test_alone(data: Data) -> None:
     """Refuses corrupted copies of the in-domain test split."""
     for field, named in (("ood", data.ood), ("shifted", data.shifted)):

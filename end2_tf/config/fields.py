@@ -25,6 +25,7 @@ def _no_truth_value(value: Any) -> Any:
 _Number = pydantic.BeforeValidator(_no_truth_value)
 Fraction = Annotated[float, Field(ge=0, le=1), _Number]
 ShareBelowOne = Annotated[float, Field(ge=0, lt=1), _Number]
+ShareAboveZero = Annotated[float, Field(gt=0, lt=1), _Number]
 Positive = Annotated[float, Field(gt=0), _Number]
 NonNegative = Annotated[float, Field(ge=0), _Number]
 Count = Annotated[int, Field(ge=1), _Number]
@@ -191,6 +192,18 @@ class Evaluation:
     batch_size: Count = 1000
 
 
+@dataclass(frozen=True, config=_STRICT)
+class Export:
+    """What is exported for serving, and when an exported model abstains; see end2_tf.export.thresholds."""
+
+    models: tuple[str, ...] = ("end2_aux",)  # methods, seed 0 of each; or ensemble, or single
+    coverage: ShareAboveZero = 0.9  # share of in-domain inputs that are answered
+    max_error: ShareAboveZero | None = None  # largest error among the answered; decides in place of coverage
+    delta: ShareAboveZero = 0.05  # how likely that limit may fail
+    ood_rejection: ShareBelowOne = 0.01  # share of in-domain inputs that may be taken for unfamiliar
+    lite: bool = True  # writes a LiteRT model too
+
+
 def default_methods() -> dict[str, Method]:
     """Returns the rows of the comparison: labels alone, the mean (EnD), the paper's EnD², the recommended EnD²."""
     methods = {
@@ -223,5 +236,6 @@ class Experiment:
     methods: dict[str, Method] = dataclasses.field(default_factory=default_methods)
     student: Student = Student()
     evaluation: Evaluation = Evaluation()
+    export: Export = Export()
     seed: CountOrZero = 0
     smoke: dict[str, Any] = dataclasses.field(default_factory=dict)

@@ -53,6 +53,11 @@ class Ensemble:
     def input_shape(self) -> tuple[int, ...]:
         return tuple(self.members[0].input_shape[1:])
 
+    @property
+    def returns_logits(self) -> bool:
+        """Whether all members return logits, as far as is known; else some return probabilities."""
+        return not any(self._are_probabilities)
+
     def __len__(self) -> int:
         return self.num_members
 

@@ -116,8 +116,8 @@ STUDIES = {
         title="Labels in the objective",
         question="Does a student learn better if the true label has a share in the target of its mean?",
         variants={
-            "members alone": {},
-            **{f"labels {share:g}": {"methods.end2_aux.labels": share} for share in (0.1, 0.2, 0.5)},
+            "members alone": {"methods.end2_aux.labels": 0.0},
+            **{f"labels {share:g}": {"methods.end2_aux.labels": share} for share in (0.1, 0.2, 0.3, 0.5)},
         },
         **_COMMON,
     ),

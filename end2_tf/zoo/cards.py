@@ -50,6 +50,7 @@ def card(
         tables=[results.markdown(table) for table in (found.test(), found.detection(), found.shifted()) if table],
         controls=found.controls,
         limits=limits(metadata, found, failures),
+        serving=_serving(metadata["export"]) if "export" in metadata else "",
         kind=failures.kind,
         pictures=pictures,
         failures=[] if pictures else _as_table(failures),
@@ -59,6 +60,41 @@ def card(
         seconds=_digits(metadata["training_seconds"] or 0, 2),
         change=_digits(metadata["weights"]["largest_change"], 1, decimal.ROUND_CEILING),
     )
+
+
+def _serving(export: Mapping[str, Any]) -> str:
+    """Returns what a card says of an entry's SavedModel: its signatures, when it abstains, and what comes of that."""
+    version, limits = export["version"], export["thresholds"]
+    lite = f", and [a LiteRT model]({version}/assets.extra/model.tflite)" if "lite" in export["parity"] else ""
+    reasons = [
+        f"{adjective} ({kind} uncertainty above {limits[field]:.4g} nats)"
+        for adjective, kind, field in (("unfamiliar", "knowledge", "unfamiliar"), ("uncertain", "total", "uncertain"))
+        if limits[field] is not None
+    ]
+    promise = f"{100 * limits['target']:g} % of inputs like those it was trained for are answered"
+    if limits["rule"] == "max_error":
+        promise = (
+            f"the error among the answered is at most {100 * limits['target']:g} %, with a probability of "
+            f"{100 * (1 - limits['delta']):g} %"
+        )
+    used = (
+        "calibration examples that nothing else used"
+        if export["calibration_split"] == "calibration"
+        else "validation examples, on which settings may have been chosen too"
+    )
+    test = export["decisions"]["test"]
+    outside = [f"{100 * d['abstained']:.0f} % of {name}" for name, d in export["decisions"].items() if name != "test"]
+    sentences = [
+        f"[{version}/]({version}) is a SavedModel of standard operations with the signatures "
+        f"{', '.join(export['signatures'])}{lite}; neither needs end2_tf.",
+        f"`decide` abstains {'where an input is ' + ' or '.join(reasons) if reasons else 'from nothing'}, so that "
+        f"{promise}: chosen on "
+        f"{limits['num_calibration']:,} {used}.",
+        f"On the test set it answers {100 * (1 - test['abstained']):.1f} %"
+        + (f", with {100 * test['error']:.2f} % error instead of " if test["error"] is not None else ", of ")
+        + f"{100 * test['error_of_all']:.2f} %.",
+    ]
+    return " ".join(sentences + ([f"It abstains from {', '.join(outside)}."] if outside else []))
 
 
 def _digits(value: float, count: int, rounding: str = decimal.ROUND_HALF_EVEN) -> str:

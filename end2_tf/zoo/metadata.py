@@ -53,6 +53,7 @@ def describe(
     outputs: Mapping[str, np.ndarray],
     weights: Mapping[str, Any],
     seconds: float,
+    export: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Returns the content of an entry's metadata.json.
 
@@ -64,6 +65,7 @@ def describe(
         outputs: What the model predicts for its golden inputs, for names and shapes.
         weights: How they are kept: dtype, digest and so on.
         seconds: Of training.
+        export: Of its SavedModel: version, signatures, thresholds, decisions, parity.
     """
     kind, group, num_members = kind_of(method), group_of(experiment), int(results["num_members"])
     rows = [r for r in results["rows"] if r["model"] == method]
@@ -104,6 +106,7 @@ def describe(
         "versions": dict(results["versions"]),
         "data": {name: dataclasses.asdict(licences.of(name)) for source in seen for name in _made_of(source)},
         "licence": "Apache-2.0",
+        **({"export": dict(export)} if export else {}),
     }
     found["summary"] = _summary(found, experiment, rows)
     return found

@@ -7,6 +7,7 @@ that folder meanwhile, so a swap that fails, or whose process is killed, can be 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import shutil
 import tempfile
@@ -23,6 +24,7 @@ from end2_tf.config import Experiment
 from end2_tf.data.dataset import DataSet
 from end2_tf.ensemble import Ensemble, StackedEnsemble, architecture, closing_activation
 from end2_tf.errors import WorkdirError, ZooError
+from end2_tf.export import savedmodel
 from end2_tf.layers import SoftmaxHead
 from end2_tf.models import EnsembleModel, UncertaintyClassifier
 from end2_tf.progress import Report
@@ -33,6 +35,7 @@ from end2_tf.zoo.failures import Failures
 from end2_tf.zoo.manifest import INDEX, MANIFEST
 
 RESULTS, README, CONFIG = "results.csv", "README.md", "config.json"
+_OF_EXPORT = ("signatures", "thresholds", "calibration_split", "decisions", "parity")  # what metadata say of it
 _STAGING, _OLD = ".publishing-", ".old"
 
 
@@ -47,6 +50,7 @@ class Finished:
         students: The `.keras` file of seed 0 of each method.
         seconds: Of training: of `ensemble`, and of each method.
         evaluation: The folder that its evaluation wrote.
+        exports: The SavedModel of each method that is exported, a folder called by its version.
     """
 
     experiment: Experiment
@@ -55,6 +59,7 @@ class Finished:
     students: Mapping[str, Path]
     seconds: Mapping[str, float]
     evaluation: Path
+    exports: Mapping[str, Path] = dataclasses.field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -94,7 +99,7 @@ def publish(run: Finished, zoo_dir: Path, report: Report = lambda *args: None) -
             old_rows = results.read(zoo_dir / RESULTS)
             evaluation = Evaluation(run.evaluation)
             try:
-                described = _write_models(run, members, entries, evaluation, staging, report)
+                described = _write_models(run, members, entries, evaluation, staging, zoo_dir, report)
                 rows = [row for meta in described for row in results.rows_of(meta)]
                 for meta in described:
                     _write_card(run, meta, rows, evaluation, staging / meta["entry"])
@@ -167,6 +172,7 @@ def _write_models(
     entries: Mapping[str, str],
     evaluation: Evaluation,
     staging: Path,
+    zoo_dir: Path,
     report: Report,
 ) -> list[dict[str, Any]]:
     """Writes model.keras, golden.npz, config.json and metadata.json of every entry; returns the metadata."""
@@ -189,11 +195,22 @@ def _write_models(
             weights=weights,
             seconds=run.seconds["ensemble" if method == "single" else method]
             / (members.num_members if method == "single" else 1),
+            export=_copy_export(run.exports[method], zoo_dir / entry, folder) if method in run.exports else None,
         )
         workdir.write_json(folder / CONFIG, metadata.without_folders(config.to_dict(run.experiment)))
         workdir.write_json(folder / METADATA, meta)
         described.append(meta)
     return described
+
+
+def _copy_export(exported: Path, published: Path, folder: Path) -> dict[str, Any]:
+    """Copies a SavedModel into an entry, as the version after the published one unless it is the same."""
+    found = savedmodel.metadata(exported)
+    last = max(savedmodel.versions(published), default=0)
+    is_same = last > 0 and savedmodel.metadata(published / str(last)).get("digest") == found["digest"]
+    version = last if is_same else last + 1
+    shutil.copytree(exported, folder / str(version))
+    return {"version": version, **{key: found[key] for key in _OF_EXPORT}}
 
 
 def _stacked(ensemble: Ensemble) -> StackedEnsemble:

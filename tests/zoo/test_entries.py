@@ -6,9 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from end2_tf import config, zoo
+from end2_tf.export import savedmodel
 from end2_tf.zoo import manifest, results
 
 ZOO = Path(__file__).resolve().parents[2] / "zoo"
@@ -40,6 +42,24 @@ def test_all_predictions_are_reproduced_in_a_fresh_process():
     command = [sys.executable, "-c", code, str(ZOO), *NAMES]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+EXPORTED = [(name, p.parent) for name in NAMES for p in (ZOO / name).glob("*/saved_model.pb")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "folder"), EXPORTED, ids=[name for name, _ in EXPORTED])
+def test_saved_models_say_what_their_keras_files_say(name, folder, tmp_path):
+    """As far as rounding of the Keras file's weights lets them; in a process without this package."""
+    with np.load(ZOO / name / "golden.npz") as golden:
+        np.save(tmp_path / "inputs.npy", golden["inputs"])
+        expected = {key: golden[key] for key in golden.files if key.endswith(("probs", "uncertainty"))}
+    command = [sys.executable, "-I", str(savedmodel._BARE), str(folder), "inputs.npy", "outputs.npz"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr[-2000:]
+    answers = np.load(tmp_path / "outputs.npz")
+    for key, values in expected.items():
+        np.testing.assert_allclose(answers[f"serving_default/{key}"], values, atol=1e-3 + 1e-4, err_msg=key)
 
 
 def test_the_results_speak_of_these_entries():

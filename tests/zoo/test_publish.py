@@ -13,6 +13,7 @@ import pytest
 from end2_tf import config, uncertainty, zoo
 from end2_tf.ensemble import Ensemble, StackedEnsemble
 from end2_tf.errors import ZooError
+from end2_tf.export import savedmodel
 from end2_tf.workdir import Workdir
 from end2_tf.zoo import manifest, publish
 
@@ -379,3 +380,58 @@ def test_members_that_cannot_be_one_model_are_refused(tmp_path, image_run):
         with pytest.raises(ZooError, match=message):
             publish.publish(dataclasses.replace(image_run, ensemble=Ensemble(members)), tmp_path / "zoo")
     assert not (tmp_path / "zoo").exists()
+
+
+def _export(folder, digest):
+    """What exporting leaves, as far as publishing looks at it."""
+    (folder / "assets.extra").mkdir(parents=True)
+    (folder / "saved_model.pb").write_bytes(digest.encode())
+    found = {
+        "digest": digest,
+        "signatures": ["decide", "serve_bytes", "serving_default"],
+        "thresholds": {
+            "uncertain": 0.51234,
+            "unfamiliar": None,
+            "rule": "coverage",
+            "target": 0.9,
+            "delta": 0.0,
+            "num_calibration": 5000,
+        },
+        "calibration_split": "calibration",
+        "decisions": {
+            "test": {"n": 60, "abstained": 0.104, "error": 0.05, "error_of_all": 0.081},
+            "far": {"n": 40, "abstained": 0.97},
+        },
+        "parity": {"saved_model": 1e-7, "lite": 2e-6},
+    }
+    (folder / savedmodel.METADATA).write_text(json.dumps(found), encoding="utf-8")
+    return folder
+
+
+def test_a_saved_model_is_published_with_its_entry_and_a_changed_one_gets_the_next_version(
+    image_run, zoo_copy, tmp_path
+):
+    for number, (digest, version) in enumerate([("a", "1"), ("a", "1"), ("b", "2")]):
+        exported = _export(tmp_path / str(number) / "1", digest)
+        publish.publish(dataclasses.replace(image_run, exports={"end2_aux": exported}), zoo_copy)
+        entry = zoo_copy / STUDENT
+        assert [p.name for p in entry.iterdir() if p.is_dir()] == [version]
+        assert (entry / version / "saved_model.pb").read_text() == digest
+        zoo.check(STUDENT, source=zoo_copy)
+        assert _metadata(zoo_copy, STUDENT)["export"]["version"] == int(version)
+        assert f"{version}/saved_model.pb" in json.loads((entry / "manifest.json").read_text())["files"]
+    card = (entry / "README.md").read_text(encoding="utf-8")
+    serving = card[card.index("## Serving") : card.index("## Intended use")]
+    for text in ("[2/](2)", "total uncertainty above 0.5123 nats", "90 % of inputs", "answers 89.6 %", "5.00 % error",
+                 "8.10 %", "97 % of far.", "5,000 calibration examples that nothing else used"):  # fmt: skip
+        assert text in serving
+    assert "unfamiliar" not in serving  # there is no such threshold
+    assert "## Serving" not in (zoo_copy / IMAGES[2] / "README.md").read_text(encoding="utf-8")
+
+
+def test_a_saved_model_that_was_altered_is_refused(image_run, zoo_copy, tmp_path):
+    exported = _export(tmp_path / "1", "a")
+    publish.publish(dataclasses.replace(image_run, exports={"end2_aux": exported}), zoo_copy)
+    (zoo_copy / STUDENT / "1" / "saved_model.pb").write_text("b")
+    with pytest.raises(ZooError, match=rf"{STUDENT}/1/saved_model\.pb was altered"):
+        zoo.check(STUDENT, source=zoo_copy)
