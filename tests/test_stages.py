@@ -370,3 +370,24 @@ def test_an_ensemble_alone_is_evaluated_and_reported(tmp_path):
 
 def _json(path):
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+@pytest.mark.slow
+def test_exports_what_is_asked_for_once(finished, capsys):
+    wanted = ("--stage=export", "--set", "export.models=end2,ensemble")
+    assert cli.main(_args(finished, *wanted)) == 0
+    told = capsys.readouterr().out
+    assert "spirals_mlp_end2/1: answers" in told
+    found = {p.parent.relative_to(finished / "export").as_posix() for p in finished.glob("export/*/*/saved_model.pb")}
+    assert found == {"spirals_mlp_end2/1", "spirals_mlp_ensemble/1"}
+    assert cli.main(_args(finished, *wanted)) == 0
+    assert "up to date" in capsys.readouterr().out
+    assert cli.main(_args(finished, *wanted, "--set", "export.coverage=0.8", "--set", "export.models=end2")) == 0
+    assert (finished / "export" / "spirals_mlp_end2" / "2" / "saved_model.pb").is_file()
+
+
+def test_only_a_runs_own_models_are_exported(finished, capsys):
+    assert cli.main(_args(finished, "--stage=export", "--set", "export.models=end2_auxx")) == 2
+    assert "export.models" in capsys.readouterr().err
+    assert cli.main(_args(finished, "--stage=export")) == 2  # end2_aux, which this run doesn't train
+    assert "'end2_aux'" in capsys.readouterr().err

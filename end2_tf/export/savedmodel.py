@@ -18,6 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 from end2_tf import workdir
+from end2_tf.ensemble import architecture
 from end2_tf.errors import End2Error, ModelError
 from end2_tf.export import signatures
 from end2_tf.export.thresholds import Thresholds
@@ -134,8 +135,11 @@ def finite(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _digest(model: keras.Model, thresholds: Thresholds | None, lite: bool, details: Mapping[str, Any] | None) -> str:
-    parts = [model.get_config(), None if thresholds is None else dataclasses.asdict(thresholds), lite, details]
-    return workdir.weights_digest(model.get_weights(), repr(parts))
+    """Returns a digest of all that decides a version, but names that Keras counts up within a process."""
+    network = getattr(model, "backbone", None) or getattr(model, "member", None) or model
+    head = {k: v for k, v in model.head.get_config().items() if k != "name"} if hasattr(model, "head") else None
+    parts = [head, None if thresholds is None else dataclasses.asdict(thresholds), lite, details]
+    return workdir.weights_digest(model.get_weights(), architecture(network) + repr(parts))
 
 
 def metadata(folder: Path) -> dict[str, Any]:
