@@ -36,6 +36,12 @@ class ZooError(End2Error, ValueError):
     """A published model is missing, was altered, can't be fetched, or can't be published."""
 
 
+class ServerError(End2Error, ConnectionError):
+    """A server can't be reached, or refused a request."""
+
+    exit_code = 5
+
+
 class WorkdirError(End2Error, OSError):
     """The workdir can't be read or written, or another run holds it."""
 

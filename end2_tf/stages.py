@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from end2_tf import __version__, config, workdir, workers
+from end2_tf import __version__, config, machine, workdir, workers
 from end2_tf.config import Experiment
 from end2_tf.errors import ConfigError, ModelError
 from end2_tf.plan import FORMAT
@@ -137,7 +137,7 @@ class Run(Trainer):
 
         if tf.config.list_physical_devices("GPU"):
             return 0  # one process fills a GPU, and holds its memory
-        num = min(self.jobs or len(workers.cores()), num_tasks)
+        num = min(self.jobs or len(machine.cores()), num_tasks)
         return num if num > 1 or self.deterministic else 0
 
     # Stages.
@@ -407,7 +407,12 @@ class Run(Trainer):
     def run_export(self) -> tuple[bool, Path, str]:
         config.check_exported(self.experiment)
         made = self._export(self.experiment.export.models)
-        return all(each.was_ready for each in made.values()), self.root.path / "export", f"{len(made)} models"
+        from end2_tf.serving import deployment
+
+        folder = self.root.path / "export"
+        files = deployment.write(folder)
+        summary = f"{len(made)} models; for TensorFlow Serving: {files[0].parent}"
+        return all(each.was_ready for each in made.values()), folder, summary
 
     def _export(self, methods: Iterable[str]) -> dict[str, Any]:
         """Returns what is exported of each method."""

@@ -231,3 +231,10 @@ def _os_message(path: Path, error: OSError) -> str:
         errno.ENOENT: "Check the path.",
     }.get(error.errno or 0, "Choose another folder with --workdir.")
     return f"can't write {path}: {reason}. {advice}" if error.errno != errno.ENOENT else f"{path}: {reason}. {advice}"
+
+
+def versions(parent: Path) -> list[int]:
+    """Returns the versions of an exported model, which are the folders named by a number, in order."""
+    if not parent.is_dir():
+        return []
+    return sorted(int(p.name) for p in parent.iterdir() if p.name.isdecimal() and p.is_dir())

@@ -23,7 +23,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from end2_tf import checkpoint, config, errors
+from end2_tf import checkpoint, config, errors, machine
 from end2_tf.errors import End2Error, TrainingError
 from end2_tf.progress import Report
 from end2_tf.tasks import Task, Trainer
@@ -35,13 +35,6 @@ COMMAND = (sys.executable, "-P", "-m", "end2_tf.workers")
 
 TaskReport = Callable[[Task, str, int, int, dict[str, float]], None]
 """(task, what, done, of, figures): a worker's `progress.Report`."""
-
-
-def cores() -> list[int]:
-    """Returns the numbers of the cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return sorted(os.sched_getaffinity(0))
-    return list(range(os.cpu_count() or 1))
 
 
 def train(tasks: Sequence[Task], num_workers: int, trainer: Trainer, report: TaskReport) -> None:
@@ -60,7 +53,7 @@ def train(tasks: Sequence[Task], num_workers: int, trainer: Trainer, report: Tas
     events: queue.SimpleQueue[tuple[_Worker, dict[str, Any] | None]] = queue.SimpleQueue()
     waiting = collections.deque(tasks)
     crew: list[_Worker] = []
-    places = cores()
+    places = machine.cores()
     try:
         for number in range(min(num_workers, len(tasks))):
             # With fewer workers than cores the system places them better: two runs would pin to the same ones.

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import pytest
 
-from end2_tf import checkpoint, cli, registry, stages, uncertainty, workers
+from end2_tf import checkpoint, cli, machine, registry, stages, uncertainty
 from end2_tf.tasks import Task
 from end2_tf.workdir import Workdir
 
@@ -307,7 +307,7 @@ def test_checkpoint_that_is_broken_is_ignored(tmp_path):
     ],
 )
 def test_number_of_workers(tmp_path, monkeypatch, jobs, cores, tasks, deterministic, gpus, expected):
-    monkeypatch.setattr(workers, "cores", lambda: list(range(cores)))
+    monkeypatch.setattr(machine, "cores", lambda: list(range(cores)))
     monkeypatch.setattr("tensorflow.config.list_physical_devices", lambda kind=None: ["one"] * gpus)
     run = stages.Run("x", registry.experiments()["spirals_mlp_end2"], Workdir(tmp_path), jobs=jobs)
     run.deterministic = deterministic

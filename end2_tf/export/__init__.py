@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +11,7 @@ from typing import Any
 
 import keras
 import numpy as np
+from PIL import Image
 
 from end2_tf import uncertainty
 from end2_tf.config import Export
@@ -18,6 +21,7 @@ from end2_tf.export import savedmodel
 from end2_tf.export.thresholds import Scores, Thresholds, choose
 
 _BATCH = 1000
+_NUM_EXAMPLES, _NUM_OUTSIDE = 10, 4
 
 
 @dataclass(frozen=True)
@@ -94,6 +98,8 @@ def export(
             "classes": list(data.class_names),
             "calibration_split": calibration_split,
             "decisions": {part: savedmodel.finite(numbers) for part, numbers in decisions.items()},
+            "distribution": _distribution(answers["validation"]),
+            "examples": _examples(data),
             **(details or {}),
         },
     )
@@ -123,6 +129,38 @@ def _held_out(data: DataSet, answers: Mapping[str, Mapping[str, np.ndarray]], se
 def _labels(examples: Examples) -> np.ndarray:
     assert examples.labels is not None  # `dataset.load` sees to it
     return examples.labels
+
+
+def _distribution(measures: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """Returns the percentiles 0 to 100 of each uncertainty on validation inputs, nats."""
+    names = [name for name in measures if name.endswith("_uncertainty")]
+    return {
+        "n": len(measures["probs"]),
+        "percentiles": {
+            name: [float(f"{value:.5g}") for value in np.percentile(measures[name], np.arange(101))] for name in names
+        },
+    }
+
+
+def _examples(data: DataSet) -> list[dict[str, Any]]:
+    """Returns a few inputs to try a server with: a test input of each class, and some of each OOD set."""
+    labels = _labels(data.test)
+    classes, first = np.unique(labels, return_index=True)
+    chosen = [("test", data.class_names[label], data.test.inputs[i]) for label, i in zip(classes, first, strict=True)][
+        :_NUM_EXAMPLES
+    ]
+    for name, examples in data.ood.items():
+        chosen += [(name, None, each) for each in examples.inputs[:_NUM_OUTSIDE]]
+    return [{"set": part, "class": label, **_written(value)} for part, label, value in chosen]
+
+
+def _written(value: np.ndarray) -> dict[str, Any]:
+    """Returns one input for JSON: a PNG file in base64, or features."""
+    if value.ndim != 3:
+        return {"features": [float(f"{x:.6g}") for x in value]}
+    stream = io.BytesIO()
+    Image.fromarray(value[..., 0] if value.shape[-1] == 1 else value).save(stream, "PNG")
+    return {"png": base64.b64encode(stream.getvalue()).decode("ascii")}
 
 
 def _decisions(

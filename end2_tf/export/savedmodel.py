@@ -20,11 +20,11 @@ import tensorflow as tf
 from end2_tf import workdir
 from end2_tf.ensemble import architecture
 from end2_tf.errors import End2Error, ModelError
-from end2_tf.export import signatures
+from end2_tf.export import signatures, warmup
 from end2_tf.export.thresholds import Thresholds
 
 EXTRA = "assets.extra"  # of a SavedModel's folder: loaders leave it alone
-METADATA, LITE = f"{EXTRA}/end2_tf.json", f"{EXTRA}/model.tflite"
+METADATA, LITE, WARMUP = (f"{EXTRA}/{name}" for name in ("end2_tf.json", "model.tflite", warmup.FILE))
 PARITY = 1e-5  # absolute up to 1, relative above; of alphas, their logarithms in units of an input's largest
 _BARE = Path(__file__).with_name("_bare.py")
 
@@ -55,7 +55,7 @@ def write(
         ModelError: the written model doesn't open without this package, or answers differently.
     """
     digest = _digest(model, thresholds, lite, details)
-    last = max(versions(parent), default=0)
+    last = max(workdir.versions(parent), default=0)
     if last and metadata(parent / str(last)).get("digest") == digest:
         return last, True
     parent.mkdir(parents=True, exist_ok=True)
@@ -73,6 +73,7 @@ def write(
         if lite:
             (folder / LITE).write_bytes(to_lite(folder))
             parity["lite"] = _compare(ask_lite(folder / LITE, inputs), expected, "LiteRT model")
+        warmup.write(folder / WARMUP, parent.name, inputs, list(endpoints))
         workdir.write_json(
             folder / METADATA,
             {
@@ -91,13 +92,6 @@ def write(
     return last + 1, False
 
 
-def versions(parent: Path) -> list[int]:
-    """Returns the versions in a folder, in order."""
-    if not parent.is_dir():
-        return []
-    return sorted(int(p.name) for p in parent.iterdir() if p.name.isdecimal() and p.is_dir())
-
-
 def expectations(
     model: keras.Model, inputs: np.ndarray, thresholds: Thresholds | None, names: list[str]
 ) -> dict[str, np.ndarray]:
@@ -107,7 +101,7 @@ def expectations(
     for name in names:
         outputs = measures
         if name == signatures.DECIDE and thresholds is not None:
-            outputs = signatures.with_decision(measures, thresholds)
+            outputs = signatures.with_decision(measures, thresholds, tf.constant(inputs))
         answers.update({f"{name}/{key}": value.numpy() for key, value in outputs.items()})
     return answers
 

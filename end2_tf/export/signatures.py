@@ -52,7 +52,7 @@ def endpoints(model: keras.Model, shape: tuple[int, ...], thresholds: Thresholds
         limits = thresholds
 
         def decide(inputs: tf.Tensor) -> Outputs:
-            return with_decision(predict(inputs), limits)
+            return with_decision(predict(inputs), limits, inputs)
 
         found[DECIDE] = decide, [spec]
     return found
@@ -67,14 +67,17 @@ def measures(model: keras.Model, inputs: tf.Tensor) -> Outputs:
     return {**kept, "predicted_class": tf.argmax(kept["probs"], axis=-1, output_type=tf.int64)}
 
 
-def with_decision(outputs: Outputs, thresholds: Thresholds) -> Outputs:
-    """Adds `is_uncertain`, `is_unfamiliar` and `abstain`, which is either."""
+def with_decision(outputs: Outputs, thresholds: Thresholds, inputs: tf.Tensor) -> Outputs:
+    """Adds `is_uncertain`, `is_unfamiliar` and `abstain`, which is either; an input that isn't finite is unfamiliar."""
     total = outputs["total_uncertainty"]
     # Not "above", so that NaN isn't answered.
     is_uncertain = ~(total <= tf.constant(min(thresholds.uncertain, total.dtype.max), total.dtype))
     is_unfamiliar = tf.zeros_like(is_uncertain)
     if "knowledge_uncertainty" in outputs and math.isfinite(thresholds.unfamiliar):
         is_unfamiliar = ~(outputs["knowledge_uncertainty"] <= tf.constant(thresholds.unfamiliar, total.dtype))
+    if inputs.dtype.is_floating:  # layers may swallow a NaN: ReLU makes 0 of it
+        finite = tf.math.is_finite(inputs)
+        is_unfamiliar |= ~tf.reduce_all(finite, axis=list(range(1, len(inputs.shape))))
     abstain = is_uncertain | is_unfamiliar
     return {**outputs, "abstain": abstain, "is_uncertain": is_uncertain, "is_unfamiliar": is_unfamiliar}
 

@@ -29,12 +29,13 @@ from end2_tf.layers import SoftmaxHead
 from end2_tf.models import EnsembleModel, UncertaintyClassifier
 from end2_tf.progress import Report
 from end2_tf.report.inputs import Evaluation
+from end2_tf.serving import catalogue as served
 from end2_tf.zoo import cards, golden, keras_file, manifest, metadata, places, results
 from end2_tf.zoo.catalogue import GOLDEN, METADATA, MODEL
 from end2_tf.zoo.failures import Failures
 from end2_tf.zoo.manifest import INDEX, MANIFEST
 
-RESULTS, README, CONFIG = "results.csv", "README.md", "config.json"
+RESULTS, README, CONFIG, SERVED = "results.csv", "README.md", "config.json", served.FILE
 _OF_EXPORT = ("signatures", "thresholds", "calibration_split", "decisions", "parity")  # what metadata say of it
 _STAGING, _OLD = ".publishing-", ".old"
 
@@ -108,7 +109,7 @@ def publish(run: Finished, zoo_dir: Path, report: Report = lambda *args: None) -
             folders = {name: zoo_dir / name for name in kept} | {name: staging / name for name in entries.values()}
             rows += [row for row in old_rows if row["entry"] in kept]
             _write_listing(staging, zoo_dir, folders, results.in_order(rows))
-            _swap(zoo_dir, staging, removed, [*entries.values(), RESULTS, README])
+            _swap(zoo_dir, staging, removed, [*entries.values(), RESULTS, README, SERVED])
     except OSError as error:
         reason = error.strerror or str(error.__cause__ or error)
         raise ZooError(
@@ -206,7 +207,7 @@ def _write_models(
 def _copy_export(exported: Path, published: Path, folder: Path) -> dict[str, Any]:
     """Copies a SavedModel into an entry, as the version after the published one unless it is the same."""
     found = savedmodel.metadata(exported)
-    last = max(savedmodel.versions(published), default=0)
+    last = max(workdir.versions(published), default=0)
     is_same = last > 0 and savedmodel.metadata(published / str(last)).get("digest") == found["digest"]
     version = last if is_same else last + 1
     shutil.copytree(exported, folder / str(version))
@@ -301,7 +302,17 @@ def _write_listing(target: Path, zoo_dir: Path, folders: Mapping[str, Path], row
         )
     workdir.write_text(target / RESULTS, table)
     workdir.write_text(target / README, page)
+    workdir.write_text(target / SERVED, _served(folders))
     workdir.write_json(target / INDEX, manifest.index_json(records))
+
+
+def _served(folders: Mapping[str, Path]) -> str:
+    """Returns TensorFlow Serving's list of the entries that are exported, for a zoo mounted at /models."""
+    exported = [(name, there) for name, folder in folders.items() if (there := workdir.versions(folder))]
+    models = [
+        served.Model(name, Path(name), num_latest=2, labels={served.STABLE: max(there)}) for name, there in exported
+    ]
+    return served.write(models, "/models")
 
 
 def _swap(zoo_dir: Path, staging: Path, removed: Sequence[str], new: Sequence[str]) -> None:

@@ -1,5 +1,6 @@
 """SavedModels: the same answers without this package, versions that stay, and what is refused."""
 
+import dataclasses
 import io
 import json
 import subprocess
@@ -11,7 +12,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from end2_tf import backbones, uncertainty
+from end2_tf import backbones, uncertainty, workdir
 from end2_tf.ensemble import StackedEnsemble
 from end2_tf.errors import ModelError
 from end2_tf.export import savedmodel, signatures
@@ -56,7 +57,7 @@ def test_a_version_is_written_once_and_never_again(exported):
     assert again == (1, True)
     other = savedmodel.write(_student(1), folder, inputs=_images(), thresholds=LIMITS, lite=False)
     assert other == (2, False)
-    assert savedmodel.versions(folder) == [1, 2]
+    assert workdir.versions(folder) == [1, 2]
     assert all(path.read_bytes() == content for path, content in before.items())
     assert not list(folder.glob(".exporting-*"))
     assert not (folder / "2" / savedmodel.LITE).exists()
@@ -152,7 +153,8 @@ def test_ensembles_answer_without_alphas(tmp_path, shape):
 
 def test_a_network_of_one_distribution_is_never_unfamiliar():
     model = UncertaintyClassifier(_backbone(), SoftmaxHead())
-    outputs = signatures.with_decision(signatures.measures(model, tf.constant(_images())), LIMITS)
+    images = tf.constant(_images())
+    outputs = signatures.with_decision(signatures.measures(model, images), LIMITS, images)
     assert set(outputs) == {
         "probs", "total_uncertainty", "predicted_class", "abstain", "is_uncertain", "is_unfamiliar",
     }  # fmt: skip
@@ -161,9 +163,19 @@ def test_a_network_of_one_distribution_is_never_unfamiliar():
 
 def test_nothing_is_answered_where_nothing_is_known():
     outputs = {name: tf.constant([np.nan, 0.0]) for name in ("total_uncertainty", "knowledge_uncertainty")}
-    decided = signatures.with_decision(outputs, LIMITS)
+    decided = signatures.with_decision(outputs, LIMITS, tf.zeros((2, 3)))
     for name in ("abstain", "is_uncertain", "is_unfamiliar"):
         assert decided[name].numpy().tolist() == [True, False]
+
+
+def test_an_input_that_isnt_finite_isnt_answered_even_where_layers_swallow_it():
+    model = UncertaintyClassifier(_backbone(shape=(2,)), DirichletHead())
+    inputs = tf.constant([[1.0, 2.0], [np.nan, 2.0], [1.0, -np.inf]])
+    outputs = signatures.measures(model, tf.where(tf.math.is_finite(inputs), inputs, 0.0))
+    limits = dataclasses.replace(LIMITS, uncertain=np.inf, unfamiliar=np.inf)
+    decided = signatures.with_decision(outputs, limits, inputs)
+    assert decided["abstain"].numpy().tolist() == [False, True, True]
+    assert decided["is_unfamiliar"].numpy().tolist() == [False, True, True]
 
 
 @pytest.mark.parametrize("what", ["_ask", "ask_lite"])

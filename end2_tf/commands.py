@@ -1,0 +1,281 @@
+"""What the flags ask for, done: a run, a study, a comparison, predictions, a server.
+
+Nothing here imports TensorFlow before it is needed, so wrong flags are told at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from end2_tf import config, registry, stages, workers
+from end2_tf.errors import ConfigError, WorkdirError, unknown
+from end2_tf.flags import FLAGS
+from end2_tf.progress import Progress
+from end2_tf.workdir import Workdir
+
+
+def run(chosen: tuple[str, ...]) -> int:
+    """Runs stages of an experiment, or describes it."""
+    experiment = resolve()
+    if chosen == (stages.PUBLISH,):
+        _check_publishing()
+    if FLAGS.describe:
+        from end2_tf import describe
+
+        print(describe.resolved(experiment), flush=True)
+        print(describe.cost(experiment))
+        return 0
+    root = experiment.root.path
+    print(f"{experiment.name} in {root}" + (" (smoke: a small version)" if FLAGS.smoke else ""))
+    experiment.run(chosen)
+    if chosen[-1] in ("evaluate", "report"):
+        from end2_tf import tables, workdir
+
+        print(f"\n{tables.summary(workdir.read_json(root / 'results.json'))}\n\nNumbers: {root / 'results.csv'}")
+        if chosen[-1] == "report":
+            print(f"Report:  {root / 'report.html'}")
+    return 0
+
+
+def resolve() -> stages.Run:
+    """Builds the run that the flags ask for; raises ConfigError for anything that can't be."""
+    experiments = registry.experiments()
+    name = FLAGS.experiment
+    if name is None:
+        raise ConfigError(f"--experiment is missing. Experiments: {', '.join(sorted(experiments))}. See --help.")
+    if name not in experiments:
+        raise ConfigError(unknown("--experiment", name, "an experiment", experiments, "See --list."))
+    experiment = experiments[name]
+    if not isinstance(experiment, config.Experiment):
+        raise ConfigError(f"experiment {name!r} is no end2_tf.config.Experiment. Change its file.")
+    if FLAGS.smoke:
+        experiment = config.override(experiment, experiment.smoke)
+    experiment = config.override(experiment, list(FLAGS["set"].value or []))
+    if FLAGS.seed is not None:
+        experiment = config.override(experiment, {"seed": FLAGS.seed})
+    return _run(name, experiment, _root(name), shlex.join(["python", "main.py", *sys.argv[1:]]))
+
+
+def _root(experiment: str) -> Workdir:
+    default = Path("runs") / (f"{experiment}_smoke" if FLAGS.smoke else experiment)
+    return Workdir(FLAGS.workdir or default)
+
+
+def _run(
+    name: str, experiment: config.Experiment, root: Workdir, command: str, say: Callable[[str], None] | None = None
+) -> stages.Run:
+    if FLAGS.jobs < 0:
+        raise ConfigError(f"--jobs is {FLAGS.jobs}. Allowed: 1 or more, or 0 for as many as there are cores.")
+    return stages.Run(
+        name,
+        experiment,
+        root,
+        data_dir=FLAGS.data_dir,
+        download=FLAGS.download,
+        deterministic=FLAGS.deterministic,
+        jobs=FLAGS.jobs,
+        progress=Progress(FLAGS.quiet),
+        say=say or (lambda line: print(line, flush=True)),
+        prepare=lambda: _start_tensorflow(FLAGS.deterministic),
+        command=command,
+        zoo_dir=Path(FLAGS.zoo_dir) if FLAGS.zoo_dir else None,
+    )
+
+
+def study() -> int:
+    """Lists the studies, runs one, or describes it."""
+    from end2_tf import grid
+
+    if FLAGS.study == "list":
+        for name in sorted(registry.studies()):
+            print(f"{name}\n  {grid.find(name).question}")
+        return 0
+    for name in ("experiment", "zoo", "input", "output"):
+        if FLAGS[name].value is not None:
+            raise ConfigError(f"--study and --{name} were both given. Leave one out.")
+    if FLAGS.stage != "all":
+        raise ConfigError(f"--stage is {FLAGS.stage!r}, but a study runs whole. Leave --stage out.")
+    if "://" in (FLAGS.zoo_dir or ""):
+        raise ConfigError(f"--zoo_dir is {FLAGS.zoo_dir!r}, but a URL can't be written to. Name a folder.")
+    found = grid.find(FLAGS.study)
+    from end2_tf.study import StudyRun
+
+    changes = [*(FLAGS["set"].value or []), *([] if FLAGS.seed is None else [f"seed={FLAGS.seed}"])]
+    given = [part for change in changes for part in ("--set", change)]
+    command = shlex.join(["python", "main.py", f"--study={FLAGS.study}", *["--smoke"][: FLAGS.smoke], *given])
+    root, said = _root(found.experiment), set()
+
+    def say(line: str) -> None:  # variants that share a stage say the same of it
+        if line not in said:
+            said.add(line)
+            print(line, flush=True)
+
+    experiments = grid.experiments(found, smoke=FLAGS.smoke, changes=changes)
+    run = StudyRun(
+        FLAGS.study,
+        found,
+        {label: _run(found.experiment, each, root, command, say) for label, each in experiments.items()},
+        command=command,
+        zoo_dir=Path(FLAGS.zoo_dir) if FLAGS.zoo_dir else None,
+        is_small=FLAGS.smoke,
+        say=say,
+    )
+    if FLAGS.describe:
+        print(run.describe())
+        return 0
+    say(f"{FLAGS.study} in {root.path}" + (" (smoke: a small version)" if FLAGS.smoke else ""))
+    page = run.run()
+    print(f"\n{run.page()}\nNumbers: {page.with_suffix('.csv')}\nPage:    {page}")
+    return 0
+
+
+def _check_publishing() -> None:
+    if FLAGS.smoke and FLAGS.zoo_dir is None:
+        raise ConfigError("--smoke is no run to publish. Leave it out, or name a zoo for trying with --zoo_dir.")
+    if "://" in (FLAGS.zoo_dir or ""):
+        raise ConfigError(f"--zoo_dir is {FLAGS.zoo_dir!r}, but a URL can't be published to. Name a folder.")
+
+
+def predict() -> int:
+    """Lists the published models, or predicts with one."""
+    if FLAGS.experiment is not None:
+        raise ConfigError("--zoo and --experiment were both given. Predict with one, or run the other.")
+    if FLAGS.zoo == "list":
+        from end2_tf import zoo
+
+        print(zoo.table(source=FLAGS.zoo_dir))
+        return 0
+    if FLAGS.input is None:
+        raise ConfigError(f"--input is missing: what should {FLAGS.zoo} predict? Give an .npz file or a folder.")
+    from end2_tf import predictions
+    from end2_tf.zoo import catalogue
+    from end2_tf.zoo import predict as published
+
+    catalogue.find(FLAGS.zoo, FLAGS.zoo_dir, None)  # a wrong name is told before TensorFlow is imported
+    target = predictions.target(Path(FLAGS.input), FLAGS.output)
+    _start_tensorflow(FLAGS.deterministic)
+    _write(target, *published.predict(FLAGS.zoo, Path(FLAGS.input), FLAGS.zoo_dir))
+    return 0
+
+
+def _write(target: Path | None, text: str, num: int) -> None:
+    """Writes a table of predictions to a file, or to the terminal."""
+    from end2_tf import workdir
+
+    if target is None:
+        print(text, end="")
+    else:
+        try:
+            workdir.write_text(target, text)
+        except WorkdirError as error:
+            reason = getattr(error.__cause__, "strerror", None) or error
+            raise WorkdirError(f"can't write {target}: {reason}. Name another file with --output.") from error
+        print(f"{num:,} predictions: {target}")
+
+
+def compare() -> int:
+    """Writes the page that compares the methods of finished runs."""
+    for name in ("experiment", "zoo", "input"):
+        if FLAGS[name].value is not None:
+            raise ConfigError(f"--compare and --{name} were both given. Leave one out.")
+    from end2_tf.compare import build
+
+    roots = [Path(part.strip()) for part in FLAGS.compare.split(",") if part.strip()]
+    progress = Progress(FLAGS.quiet)
+    page = build(roots, Path(FLAGS.output or "zoo/pages"), report=progress)
+    progress.end()
+    print(f"Page:    {page}")
+    return 0
+
+
+def serve() -> int:
+    """Serves exported models until it is told to stop."""
+    import logging
+
+    from end2_tf.serving import catalogue, settings
+
+    how = settings.build(FLAGS.port, FLAGS.grpc_port, list(FLAGS["set"].value or []))
+    models = _served(catalogue)
+    _start_tensorflow(FLAGS.deterministic)
+    with missing_extra("serve"):
+        from end2_tf.serving import server
+
+    logging.basicConfig(level=logging.WARNING if FLAGS.quiet else logging.INFO, format="%(message)s")
+    server.serve(models, how, say=lambda line: print(line, flush=True))
+    return 0
+
+
+def _served(catalogue: Any) -> list[Any]:
+    """Returns the models that the flags name: published ones, those of a folder or of a models.config, or a run's."""
+    given = [name for name in ("zoo", "models", "experiment") if FLAGS[name].value is not None]
+    if len(given) > 1:
+        raise ConfigError(f"--{given[0]} and --{given[1]} were both given. Serve the models of one.")
+    if FLAGS.models is not None:
+        path = Path(FLAGS.models)
+        return catalogue.find(path) if path.is_dir() else catalogue.read(path)
+    if FLAGS.experiment is not None:
+        return catalogue.find(resolve().root.path / "export")
+    from end2_tf.zoo import served
+
+    names = [part.strip() for part in (FLAGS.zoo or "").split(",") if part.strip()]
+    return served.models(names, FLAGS.zoo_dir)
+
+
+def query() -> int:
+    """Asks a server for predictions."""
+    for name in ("server", "zoo", "input"):
+        if FLAGS[name].value is None:
+            raise ConfigError(
+                f"--{name} is missing. Say --stage=query --server=http://HOST:8501 --zoo=MODEL --input=FILE, MODEL by "
+                "the name it has there."
+            )
+    from end2_tf import predictions
+
+    with missing_extra("serve"):
+        from end2_tf.serving import query as queries
+
+    target = predictions.target(Path(FLAGS.input), FLAGS.output)
+    _write(target, *queries.query(FLAGS.server, FLAGS.zoo, Path(FLAGS.input)))
+    return 0
+
+
+@contextlib.contextmanager
+def missing_extra(name: str) -> Iterator[None]:
+    """Says how to install what an import within needs."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"{error.name} isn't installed. It comes with the extra [{name}]: pip install 'end2_tf[{name}]'."
+        ) from None
+
+
+def _start_tensorflow(deterministic: bool) -> None:
+    """Imports TensorFlow, keeping the lines its C++ writes at import off the screen unless the import fails."""
+    for name, value in workers.ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    sys.stderr.flush()
+    saved = os.dup(2)
+    with tempfile.TemporaryFile() as sink:
+        os.dup2(sink.fileno(), 2)
+        try:
+            import tensorflow as tf
+
+            tf.config.list_physical_devices()  # looks for GPUs, and complains where there are none
+        except BaseException:
+            sink.seek(0)
+            os.write(saved, sink.read())
+            raise
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)
+    tf.get_logger().setLevel("ERROR")  # its warnings on retracing speak of our graphs, not of the user's run
+    if deterministic:
+        tf.config.experimental.enable_op_determinism()

@@ -1,0 +1,58 @@
+"""Requests that TensorFlow Serving replays when it loads a version, so that no user waits for a graph's first run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from end2_tf.export import signatures
+
+FILE = "tf_serving_warmup_requests"  # in assets.extra; the name is TensorFlow Serving's
+BATCH_SIZES = (1, 32)  # a server that batches must take the larger: a version whose warm-up fails isn't loaded
+
+
+def write(path: Path, name: str, inputs: np.ndarray, names: list[str]) -> int:
+    """Writes a version's warm-up file: a TFRecord file of `PredictionLog` messages.
+
+    Args:
+        path: `<version>/assets.extra/tf_serving_warmup_requests`.
+        name: What a server calls the model.
+        inputs: Raw inputs, (n, *input shape); repeated as far as the batch sizes need.
+        names: Of the signatures; each is asked once with every batch size.
+
+    Returns:
+        How many requests there are; TensorFlow Serving replays up to 1,000.
+    """
+    from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
+
+    num = 0
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for signature in names:
+            for size in BATCH_SIZES:
+                request = predict_pb2.PredictRequest()
+                request.model_spec.name, request.model_spec.signature_name = name, signature
+                batch = np.resize(inputs, (size, *inputs.shape[1:]))
+                if signature == signatures.BYTES:
+                    encoded = [tf.io.encode_png(image).numpy() for image in batch]
+                    request.inputs[signatures.IMAGE_BYTES].CopyFrom(tf.make_tensor_proto(encoded, tf.string))
+                else:
+                    request.inputs[signatures.INPUTS].CopyFrom(tf.make_tensor_proto(batch))
+                log = prediction_log_pb2.PredictionLog(predict_log=prediction_log_pb2.PredictLog(request=request))
+                writer.write(log.SerializeToString())
+                num += 1
+    return num
+
+
+def read(path: Path) -> Iterator[tuple[str, Mapping[str, np.ndarray]]]:
+    """Yields a warm-up file's requests as (signature, inputs by name)."""
+    from tensorflow_serving.apis import prediction_log_pb2
+
+    for record in tf.data.TFRecordDataset(str(path)):
+        request = prediction_log_pb2.PredictionLog.FromString(record.numpy()).predict_log.request
+        yield (
+            request.model_spec.signature_name,
+            {name: tf.make_ndarray(value) for name, value in request.inputs.items()},
+        )

@@ -1,0 +1,146 @@
+"""Inputs of a user's file or folder, and the table of what a model says of them."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from end2_tf.data import checks, image_folder, images, npz
+from end2_tf.data.sources import own_data
+from end2_tf.errors import ConfigError, DataError, ZooError, suggestion
+
+_ARRAYS = ("x", "x_test")  # looked for in this order
+_UNCERTAINTIES = ("total_uncertainty", "data_uncertainty", "knowledge_uncertainty")
+_ABSTAIN = "abstain"
+TERMINAL = "-"
+
+
+def target(path: Path, output: str | None) -> Path | None:
+    """Returns where to write the CSV: beside the input unless named; None for the terminal.
+
+    Raises:
+        ConfigError: the name isn't one of a CSV file.
+    """
+    if output is None:
+        return path.resolve().parent / f"{path.resolve().stem}_predictions.csv"
+    if output == TERMINAL:
+        return None
+    if Path(output).suffix.lower() != ".csv" or Path(output).is_dir():
+        raise ConfigError(f"--output is {output!r}. Allowed: a file name that ends in .csv, or - for the terminal.")
+    return Path(output)
+
+
+def read(path: Path, shape: tuple[int, ...], name: str) -> tuple[list[str], np.ndarray]:
+    """Returns what to call the inputs, and the inputs as the model takes them.
+
+    Args:
+        path: An .npz file (array `x` or `x_test`, or its only one), an image, or a folder of images at any depth.
+            Images are brought to the size and channels that the model takes.
+        shape: Of one input.
+        name: Of the model, for messages.
+    """
+    if not path.exists():
+        siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+        raise DataError(
+            f"--input is {str(path)!r}, which doesn't exist. {suggestion(path.name, siblings)}"
+            "Give an .npz file, an image, or a folder of images."
+        )
+    if path.suffix.lower() == ".npz":
+        inputs = _from_npz(path, shape)
+        return [str(i) for i in range(len(inputs))], inputs
+    files = _images(path)
+    if len(shape) != 3:
+        raise DataError(f"--input is {str(path)!r}, but {name} takes {shape[0]} features. Give an .npz file of those.")
+    return _decode(path, files, shape)
+
+
+def _images(path: Path) -> list[Path]:
+    if path.is_dir():
+        files = [p for p in sorted(path.rglob("*")) if _is_image(p) and p.is_file()]
+        if not files:
+            raise DataError(f"{path} has no image. Put {', '.join(sorted(image_folder.SUFFIXES))} files there.")
+        return files
+    if not _is_image(path):
+        raise DataError(f"--input is {str(path)!r}. Allowed: an .npz file, an image, or a folder of images.")
+    return [path]
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in image_folder.SUFFIXES and not path.name.startswith(".")
+
+
+def _decode(root: Path, files: list[Path], shape: tuple[int, ...]) -> tuple[list[str], np.ndarray]:
+    inputs = np.empty((len(files), *shape), np.uint8)
+    for file, out in zip(files, inputs, strict=True):  # one by one: sizes and channels may differ
+        image = image_folder.decode([image_folder.Folder(file.parent, ((file, 0),))], None)[0]
+        out[:] = images.adapt_images(image, (shape[0], shape[1], shape[2]))[0]
+    names = [file.relative_to(root).as_posix() if root.is_dir() else file.name for file in files]
+    return names, inputs
+
+
+def _from_npz(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+    there = npz.names(path)
+    chosen = next((key for key in _ARRAYS if key in there), there[0] if len(there) == 1 else None)
+    if chosen is None:
+        raise DataError(
+            f"{path} has no array {' or '.join(_ARRAYS)} (arrays: {', '.join(there) or 'none'}). "
+            "Name one of them so, or save only one."
+        )
+    values, name = npz.read(path, [chosen])[chosen], f"{path}: {chosen}"
+    misfit = DataError(
+        f"{name} has shape {values.shape}, but the model takes (n, {', '.join(map(str, shape))}). "
+        "Give inputs of the kind it was trained on."
+    )
+    if values.ndim > 2 and len(shape) != 3:
+        raise misfit
+    if values.ndim > 2 and np.issubdtype(values.dtype, np.floating) and values.size:
+        _check_pixels(values, name)
+    inputs = own_data.as_inputs(values, None, name)
+    checks.check_inputs(inputs, name)
+    if inputs.ndim == 4:
+        return images.adapt_images(inputs, (shape[0], shape[1], shape[2]))
+    if inputs.shape[1:] != shape:
+        raise misfit
+    return inputs
+
+
+def _check_pixels(values: np.ndarray, name: str) -> None:
+    """Raises DataError where floats aren't pixel values, in words for somebody who can't set a scale."""
+    checks.check_finite(values, name)
+    if values.min() >= 0 and values.max() <= 1:
+        raise DataError(f"{name} has no value above 1, but pixels go from 0 to 255. Multiply by 255 and round.")
+    fractions = values[values != np.rint(values)]
+    if fractions.size:
+        raise DataError(f"{name} has {fractions[0]:g}, but pixels are whole numbers from 0 to 255. Scale and round.")
+
+
+def to_csv(names: list[str], found: Mapping[str, np.ndarray], classes: list[str]) -> str:
+    """Returns a table of predictions.
+
+    Args:
+        names: Of the inputs, (n).
+        found: Measures by name, each with the batch first: `probs`, uncertainties, perhaps `abstain`.
+        classes: Names, in the order of `probs`.
+
+    Returns:
+        CSV with the columns input, predicted_class, confidence, total_uncertainty, then data_uncertainty and
+        knowledge_uncertainty where there are any (nats), prob_<class> for each class, and abstain where it is decided.
+    """
+    probs = found["probs"]
+    if probs.shape[1] != len(classes):
+        raise ZooError(f"the model predicts {probs.shape[1]} classes, but its metadata name {len(classes)}.")
+    measures = [name for name in _UNCERTAINTIES if name in found]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    decision = [_ABSTAIN] if _ABSTAIN in found else []
+    writer.writerow(["input", "predicted_class", "confidence", *measures, *(f"prob_{c}" for c in classes), *decision])
+    for row, name in enumerate(names):
+        best = int(probs[row].argmax())
+        numbers = [probs[row, best], *(found[m][row] for m in measures), *probs[row]]
+        decided = [str(bool(found[d][row])).lower() for d in decision]
+        writer.writerow([name, classes[best], *(f"{value:.6g}" for value in numbers), *decided])
+    return text.getvalue()

@@ -1,0 +1,245 @@
+"""Models that are served: versions that come and go while requests run."""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from end2_tf.errors import ModelError
+from end2_tf.export import savedmodel, warmup
+from end2_tf.serving.batching import Batcher
+from end2_tf.serving.catalogue import Model
+from end2_tf.serving.request_error import Code, RequestError
+from end2_tf.serving.settings import Settings
+from end2_tf.serving.tensors import Arrays, Signature, Spec
+
+LOG = logging.getLogger("end2_tf.serving")
+
+
+class State(enum.Enum):
+    """A version's state; the values are those of TensorFlow Serving's `ModelVersionStatus.State`."""
+
+    START = 10
+    LOADING = 20
+    AVAILABLE = 30
+    UNLOADING = 40
+    END = 50
+
+
+@dataclass
+class Status:
+    """What became of a version: its state, and what went wrong."""
+
+    state: State
+    error: str = ""
+    stamp: float = 0.0  # modification time of a version that couldn't be loaded
+
+
+class Servable:
+    """One loaded version.
+
+    Attributes:
+        name, version: What it is.
+        signatures: What can be asked, by name.
+        metadata: What stands in its end2_tf.json; nothing if another tool wrote it.
+        definitions: The SavedModel's `SignatureDef` protos, by name.
+    """
+
+    def __init__(self, name: str, version: int, folder: Path):
+        loaded = tf.saved_model.load(str(folder))
+        self.name, self.version = name, version
+        self._loaded = loaded  # its variables live as long as it does
+        self._functions = dict(loaded.signatures)
+        self.signatures = {key: _signature(key, function) for key, function in self._functions.items()}
+        if not self.signatures:
+            raise ModelError("it has no signatures that could be served")
+        self.definitions = _definitions(folder)
+        self.metadata: dict[str, Any] = savedmodel.metadata(folder)
+        self._batchers: dict[str, Batcher] = {}
+        self._warm_up(folder / savedmodel.WARMUP)
+
+    def run(self, signature: str, inputs: Arrays) -> Arrays:
+        """Runs a signature on arrays; blocks."""
+        tensors = {name: tf.convert_to_tensor(value) for name, value in inputs.items()}
+        return {name: value.numpy() for name, value in self._functions[signature](**tensors).items()}
+
+    def start(
+        self, settings: Settings, executor: Executor, threads: int, observe: Callable[[str, int], None]
+    ) -> Servable:
+        """Makes it answer requests in the running event loop."""
+
+        def batcher(key: str) -> Batcher:
+            return Batcher(
+                lambda inputs: self.run(key, inputs), settings, executor, threads, lambda size: observe(self.name, size)
+            )
+
+        self._batchers = {key: batcher(key) for key in self.signatures}
+        return self
+
+    async def __call__(self, signature: str, inputs: Arrays) -> Arrays:
+        """Answers a request, together with others."""
+        return await self._batchers[signature](inputs)
+
+    @property
+    def num_queued(self) -> int:
+        return sum(batcher.num_queued for batcher in self._batchers.values())
+
+    def _warm_up(self, path: Path) -> None:
+        if path.is_file():
+            for signature, inputs in warmup.read(path):
+                if signature in self.signatures:
+                    self.run(signature, dict(inputs))
+
+
+class Models:
+    """Finds, loads and drops versions, and knows which of them a request means.
+
+    A new version is loaded beside the old one, and takes over when it is ready; requests that the old one has are
+    answered by it. A version that can't be loaded changes nothing for the others.
+
+    Args:
+        models: What to serve.
+        settings: How.
+        executor: Threads for batches.
+        threads: Batches of a signature that may run at the same time.
+        observe: Told (model, size) of each batch.
+    """
+
+    def __init__(
+        self,
+        models: Iterable[Model],
+        settings: Settings,
+        executor: Executor,
+        threads: int,
+        observe: Callable[[str, int], None] = lambda name, size: None,
+    ):
+        self.models = {model.name: model for model in models}
+        self._settings, self._executor, self._threads, self._observe = settings, executor, threads, observe
+        self._loaded: dict[str, dict[int, Servable]] = {name: {} for name in self.models}
+        self.statuses: dict[str, dict[int, Status]] = {name: {} for name in self.models}
+
+    def get(self, name: str, version: int | None = None, label: str | None = None) -> Servable:
+        """Returns the version that a request means: that number, or with that label, or the latest.
+
+        Raises:
+            RequestError: there is none, in TensorFlow Serving's words.
+        """
+        if label is not None:
+            version = self._labelled(name, label)
+        loaded = self._loaded.get(name, {})
+        if version is None and loaded:
+            return loaded[max(loaded)]
+        if version is not None and version in loaded:
+            return loaded[version]
+        which = f"Latest({name})" if version is None else f"Specific({name}, {version})"
+        raise RequestError(Code.NOT_FOUND, f"Servable not found for request: {which}")
+
+    def status(self, name: str, version: int | None = None, label: str | None = None) -> dict[int, Status]:
+        """Returns the states of a model's versions, or of one of them; raises RequestError if there is none."""
+        if label is not None:
+            version = self._labelled(name, label)
+        found = self.statuses.get(name, {})
+        if version is None:
+            if not found:
+                raise RequestError(Code.NOT_FOUND, f"Could not find any versions of model {name}")
+            return dict(sorted(found.items(), reverse=True))
+        if version not in found:
+            raise RequestError(Code.NOT_FOUND, f"Could not find version {version} of model {name}")
+        return {version: found[version]}
+
+    def servables(self) -> list[Servable]:
+        """Returns all versions that are loaded, by name, the latest first."""
+        return [
+            versions[number]
+            for _, versions in sorted(self._loaded.items())
+            for number in sorted(versions, reverse=True)
+        ]
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether each model has a version that answers."""
+        return all(self._loaded.values())
+
+    async def poll(self) -> None:
+        """Looks at all folders once, and loads and drops what has changed."""
+        for model in self.models.values():
+            wanted = await asyncio.to_thread(model.wanted)
+            loaded, statuses = self._loaded[model.name], self.statuses[model.name]
+            for version in sorted(set(wanted) - set(loaded)):
+                folder = wanted[version]
+                known = statuses.get(version)
+                if known is None or known.stamp != _stamp(folder):
+                    await self._load(model.name, version, folder)
+            if not set(wanted) & set(loaded):
+                continue  # what is there goes on until something else answers
+            for version in set(loaded) - set(wanted):
+                del loaded[version]  # whoever is being answered by it keeps it until then
+                statuses[version] = Status(State.END)
+                LOG.info("%s, version %d: unloaded", model.name, version)
+
+    async def _load(self, name: str, version: int, folder: Path) -> None:
+        statuses, started = self.statuses[name], time.monotonic()
+        statuses[version] = Status(State.LOADING)
+        stamp = _stamp(folder)
+        try:
+            servable = await asyncio.to_thread(Servable, name, version, folder)
+        except Exception as error:  # whatever is wrong with a stranger's files; the other versions go on
+            said = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+            statuses[version] = Status(State.END, said, stamp)
+            LOG.error("%s, version %d: can't be loaded from %s: %s", name, version, folder, said)
+            return
+        self._loaded[name][version] = servable.start(self._settings, self._executor, self._threads, self._observe)
+        statuses[version] = Status(State.AVAILABLE)
+        LOG.info("%s, version %d: loaded in %.1f s", name, version, time.monotonic() - started)
+
+    def _labelled(self, name: str, label: str) -> int:
+        model = self.models.get(name)
+        if model is None:
+            raise RequestError(Code.NOT_FOUND, f"Servable not found for request: Latest({name})")
+        if label not in model.labels:
+            labels = ", ".join(sorted(model.labels)) or "none"
+            raise RequestError(
+                Code.INVALID_ARGUMENT, f"Unrecognized servable version label: {label}. Labels: {labels}."
+            )
+        return model.labels[label]
+
+
+def _stamp(folder: Path) -> float:
+    """Returns when a version was last changed; 0 if it is gone."""
+    try:
+        return max(p.stat().st_mtime for p in (folder, *folder.rglob("*")))
+    except OSError:
+        return 0.0
+
+
+def _signature(name: str, function: Any) -> Signature:
+    _, inputs = function.structured_input_signature
+    return Signature(name, _specs(inputs), _specs(function.structured_outputs))
+
+
+def _specs(specs: Mapping[str, Any]) -> dict[str, Spec]:
+    return {
+        name: Spec(np.dtype(spec.dtype.as_numpy_dtype), tuple(spec.shape.as_list()))
+        for name, spec in sorted(specs.items())
+    }
+
+
+def _definitions(folder: Path) -> dict[str, Any]:
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    proto = saved_model_pb2.SavedModel.FromString((folder / "saved_model.pb").read_bytes())
+    return {
+        name: definition
+        for name, definition in sorted(proto.meta_graphs[0].signature_def.items())
+        if not name.startswith("__")
+    }

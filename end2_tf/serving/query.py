@@ -1,0 +1,35 @@
+"""Predictions of a server, from the command line: `--stage=query --server=URL --zoo=MODEL --input=FILE_OR_FOLDER`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from end2_tf import predictions
+from end2_tf.serving.client import Client
+
+DECIDE = "decide"
+
+
+def query(server: str, model: str, path: Path) -> tuple[str, int]:
+    """Asks a server about a file's or a folder's inputs.
+
+    Args:
+        server: `http://host:8501` or `grpc://host:8500`.
+        model: Its name there.
+        path: See `predictions.read`.
+
+    Returns:
+        CSV as `predictions.to_csv` writes it, with a last column `abstain` where the model decides; and the number
+        of inputs. Classes are numbered where the server doesn't know their names, as TensorFlow Serving doesn't.
+
+    Raises:
+        ConfigError, DataError, ServerError: the address, the inputs, or the server's answer.
+    """
+    client = Client(server, model)
+    signatures = client.signatures()
+    signature = DECIDE if DECIDE in signatures else "serving_default"
+    shape = signatures[signature]
+    names, inputs = predictions.read(path, shape, model)
+    found = client.predict(inputs, signature)
+    classes = client.classes() or [str(i) for i in range(found["probs"].shape[1])]
+    return predictions.to_csv(names, found, classes), len(inputs)

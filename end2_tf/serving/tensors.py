@@ -1,0 +1,276 @@
+"""TensorFlow Serving's JSON, to arrays and back, checked against a signature.
+
+Format: https://www.tensorflow.org/tfx/serving/api_rest, "Predict API". A row request has a list of `instances`, one an
+input, and gets a list of `predictions`; a columnar one has `inputs`, whole tensors, and gets `outputs`.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import orjson
+
+from end2_tf.errors import suggestion
+from end2_tf.serving.request_error import invalid
+
+DEFAULT_SIGNATURE = "serving_default"
+_B64 = "b64"
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What a tensor must be.
+
+    Attributes:
+        dtype: NumPy's; object stands for strings.
+        shape: None where any size goes; the first dimension is the batch.
+    """
+
+    dtype: np.dtype
+    shape: tuple[int | None, ...]
+
+    def __str__(self) -> str:
+        name = "string" if self.dtype == object else self.dtype.name
+        return f"{name} ({', '.join('n' if size is None else str(size) for size in self.shape)})"
+
+
+@dataclass(frozen=True)
+class Signature:
+    """Names and specs of what a model takes and gives."""
+
+    name: str
+    inputs: Mapping[str, Spec]
+    outputs: Mapping[str, Spec]
+
+
+Arrays = dict[str, np.ndarray]
+
+
+def parse(body: bytes, signatures: Mapping[str, Signature]) -> tuple[Signature, bool, Arrays]:
+    """Reads the body of a `:predict` request.
+
+    Args:
+        body: JSON.
+        signatures: The model's, by name.
+
+    Returns:
+        The signature, whether the request has rows, and the inputs.
+
+    Raises:
+        RequestError: with what is wrong.
+    """
+    request = _json(body)
+    if not isinstance(request, dict):
+        raise invalid(f"the request is {_kind(request)}. Allowed: an object with 'instances' or 'inputs'.")
+    known = {"signature_name", "instances", "inputs"}
+    if unknown := [key for key in request if key not in known]:
+        raise invalid(f"the request has {unknown[0]!r}. Allowed: {', '.join(sorted(known))}.")
+    signature = pick(request.get("signature_name", DEFAULT_SIGNATURE), signatures)
+    if ("instances" in request) == ("inputs" in request):
+        raise invalid("the request needs either 'instances' (rows) or 'inputs' (columns), and not both.")
+    is_row = "instances" in request
+    columns = _rows(request["instances"], signature) if is_row else _columns(request["inputs"], signature)
+    return signature, is_row, {name: _array(columns[name], name, spec) for name, spec in signature.inputs.items()}
+
+
+def pick(name: Any, signatures: Mapping[str, Signature]) -> Signature:
+    """Returns the signature of that name, the default for ''."""
+    if not isinstance(name, str):
+        raise invalid(f"signature_name is {_kind(name)}. Allowed: a string.")
+    name = name or DEFAULT_SIGNATURE
+    if name not in signatures:
+        raise invalid(
+            f"signature_name is {name[:100]!r}, which the model doesn't have. {suggestion(name[:100], signatures)}"
+            f"Signatures: {', '.join(sorted(signatures))}."
+        )
+    return signatures[name]
+
+
+def check(inputs: Arrays, signature: Signature) -> None:
+    """Raises RequestError where arrays aren't what a signature takes: names, dtypes, shapes, one batch size for all."""
+    if set(inputs) != set(signature.inputs):
+        raise invalid(
+            f"inputs are {', '.join(sorted(inputs)) or 'none'}. Allowed: {', '.join(sorted(signature.inputs))}."
+        )
+    for name, value in inputs.items():
+        spec = signature.inputs[name]
+        if value.dtype != spec.dtype:
+            raise invalid(f"{name} is {Spec(value.dtype, value.shape)}. Allowed: {spec}.")
+        _check_shape(value, name, spec)
+    if len({len(value) for value in inputs.values()}) > 1:
+        raise invalid("inputs have different batch sizes. Make them equal.")
+
+
+def format_answer(outputs: Mapping[str, np.ndarray], *, is_row: bool) -> bytes:
+    """Returns the body of an answer: `predictions`, a list over the batch, or `outputs`, whole tensors.
+
+    One output alone stands without its name. NaN and infinities are written as JavaScript's NaN and Infinity, as
+    TensorFlow Serving does.
+    """
+    written = {name: _strings(name, value) for name, value in outputs.items()}
+    answer: Any
+    if is_row:
+        rows = zip(*written.values(), strict=True)
+        answer = {"predictions": [row[0] if len(row) == 1 else dict(zip(written, row, strict=True)) for row in rows]}
+    else:
+        answer = {"outputs": next(iter(written.values())) if len(written) == 1 else written}
+    if all(np.isfinite(value).all() for value in written.values() if _is_float(value)):
+        return orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
+    return json.dumps(answer, default=lambda value: value.tolist()).encode()
+
+
+def write_error(message: str) -> bytes:
+    """Returns TensorFlow Serving's body of an error."""
+    return json.dumps({"error": message}).encode()
+
+
+def _is_float(value: Any) -> bool:
+    return isinstance(value, np.ndarray) and value.dtype.kind == "f"
+
+
+def _json(body: bytes) -> Any:
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        pass
+    try:  # knows NaN and Infinity, which clients of TensorFlow Serving may send
+        return json.loads(body)
+    except json.JSONDecodeError as error:
+        raise invalid(f"JSON Parse error: {error.msg} at offset: {error.pos}") from None
+    except RecursionError:
+        raise invalid("JSON Parse error: nested too deep") from None
+    except ValueError as error:  # no UTF-8, or a number of too many digits
+        raise invalid(f"JSON Parse error: {error}") from None
+
+
+def _rows(instances: Any, signature: Signature) -> dict[str, list[Any]]:
+    if not isinstance(instances, list) or not instances:
+        raise invalid(
+            f"'instances' is {_kind(instances)}. Allowed: a list of at least one input, each {_wanted(signature)}."
+        )
+    names = list(signature.inputs)
+    if not _is_named(instances[0]):
+        _check_single(signature)
+        return {names[0]: instances}
+    for i, each in enumerate(instances):
+        if not _is_named(each) or set(each) != set(names):
+            given = ", ".join(map(str, sorted(each)))[:100] if isinstance(each, dict) else _kind(each)
+            raise invalid(f"instance {i} has {given}. Allowed: {', '.join(names)}, in each.")
+    return {name: [each[name] for each in instances] for name in names}
+
+
+def _columns(inputs: Any, signature: Signature) -> dict[str, Any]:
+    names = list(signature.inputs)
+    if not _is_named(inputs):
+        _check_single(signature)
+        return {names[0]: inputs}
+    if set(inputs) != set(names):
+        given = ", ".join(map(str, sorted(inputs)))[:100]
+        raise invalid(f"'inputs' has {given or 'nothing'}. Allowed: {', '.join(names)}.")
+    return inputs
+
+
+def _check_single(signature: Signature) -> None:
+    if len(signature.inputs) != 1:
+        raise invalid(f"inputs stand without a name, but {signature.name} takes {', '.join(signature.inputs)}.")
+
+
+def _is_named(value: Any) -> bool:
+    """Whether a value is an object of named inputs, not an encoded string."""
+    return isinstance(value, dict) and set(value) != {_B64}
+
+
+def _array(values: Any, name: str, spec: Spec) -> np.ndarray:
+    is_text = spec.dtype == object
+    array = _from_strings(values, name, len(spec.shape)) if is_text else _from_numbers(values, name, spec)
+    _check_shape(array, name, spec)
+    return array
+
+
+def _from_numbers(values: Any, name: str, spec: Spec) -> np.ndarray:
+    try:
+        array = np.asarray(values)
+    except (ValueError, OverflowError, RecursionError):
+        raise invalid(f"{name} isn't a tensor: its rows differ in length. Allowed: {spec}.") from None
+    if array.dtype.kind not in "iufb" or (array.dtype.kind == "b") != (spec.dtype.kind == "b"):
+        raise invalid(f"{name} has values that are {_contents(array)}. Allowed: {spec}.")
+    if spec.dtype.kind in "iu" and array.size:
+        limits = np.iinfo(spec.dtype)
+        if array.dtype.kind == "f" and not (array == np.rint(array)).all():
+            raise invalid(f"{name} has values that aren't whole. Allowed: {spec}.")
+        if array.min() < limits.min or array.max() > limits.max:
+            raise invalid(
+                f"{name} has values from {array.min()} to {array.max()}. Allowed: {limits.min} to {limits.max}."
+            )
+    with np.errstate(over="ignore"):
+        return array.astype(spec.dtype)
+
+
+def _from_strings(values: Any, name: str, rank: int) -> np.ndarray:
+    """Strings as bytes; `{"b64": …}` is decoded."""
+
+    def decode(value: Any, depth: int) -> Any:
+        if depth:
+            if not isinstance(value, list):
+                raise invalid(f"{name} is {_kind(value)} where a list of strings is expected.")
+            return [decode(each, depth - 1) for each in value]
+        if isinstance(value, dict) and set(value) == {_B64} and isinstance(value[_B64], str):
+            try:
+                return base64.b64decode(value[_B64], validate=True)
+            except (binascii.Error, ValueError):
+                raise invalid(f"{name} has a {_B64} that isn't base64.") from None
+        if isinstance(value, str):
+            return value.encode("utf-8", "surrogatepass")
+        raise invalid(f'{name} has {_kind(value)}. Allowed: a string, or {{"b64": "…"}}.')
+
+    decoded = decode(values, rank)
+    array = np.empty((len(decoded),) if rank == 1 else np.shape(decoded)[:rank], object)
+    array[...] = decoded
+    return array
+
+
+def _check_shape(array: np.ndarray, name: str, spec: Spec) -> None:
+    fits = array.ndim == len(spec.shape) and all(
+        size is None or size == got for size, got in zip(spec.shape, array.shape, strict=True)
+    )
+    if not fits:
+        got = ", ".join(map(str, array.shape))
+        raise invalid(f"{name} has shape ({got}). Allowed: {spec}, n the number of inputs.")
+
+
+def _strings(name: str, value: np.ndarray) -> Any:
+    """Makes byte strings into what JSON can hold: base64 where the output's name ends in _bytes, else text."""
+    if value.dtype != object:
+        return np.ascontiguousarray(value)
+
+    def write(each: Any) -> Any:
+        if isinstance(each, list):
+            return [write(one) for one in each]
+        if name.endswith("_bytes"):
+            return {_B64: base64.b64encode(each).decode("ascii")}
+        return each.decode("utf-8", "replace")
+
+    return write(value.tolist())
+
+
+def _wanted(signature: Signature) -> str:
+    return " and ".join(f"{name}: {spec}" for name, spec in signature.inputs.items()) + " without its n"
+
+
+def _contents(array: np.ndarray) -> str:
+    if array.dtype.kind in "US":
+        return "strings"
+    return "true and false" if array.dtype.kind == "b" else "no numbers"
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, list):
+        return "an empty list" if not value else "a list"
+    names = {dict: "an object", str: "a string", bool: "true or false", int: "a number", float: "a number"}
+    return "null" if value is None else names.get(type(value), type(value).__name__)
