@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import gc
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -172,6 +173,7 @@ class Models:
 
     async def poll(self) -> None:
         """Looks at all folders once, and loads and drops what has changed."""
+        before = set(self._keys())
         for model in self.models.values():
             wanted = await asyncio.to_thread(model.wanted)
             loaded, statuses = self._loaded[model.name], self.statuses[model.name]
@@ -186,6 +188,11 @@ class Models:
                 del loaded[version]  # whoever is being answered by it keeps it until then
                 statuses[version] = Status(State.END)
                 LOG.info("%s, version %d: unloaded", model.name, version)
+        if set(self._keys()) != before:
+            _spare_the_collector()
+
+    def _keys(self) -> list[tuple[str, int]]:
+        return [(name, version) for name, versions in self._loaded.items() for version in versions]
 
     async def _load(self, name: str, version: int, folder: Path) -> None:
         statuses, started = self.statuses[name], time.monotonic()
@@ -212,6 +219,17 @@ class Models:
                 Code.INVALID_ARGUMENT, f"Unrecognized servable version label: {label}. Labels: {labels}."
             )
         return model.labels[label]
+
+
+def _spare_the_collector() -> None:
+    """Keeps Python's garbage collector from going through TensorFlow's and the models' objects again and again.
+
+    A request of many numbers makes many lists, and so sets it off; going through half a million objects takes .3 s,
+    in which nothing is answered. What a dropped version left is collected first.
+    """
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()
 
 
 def _stamp(folder: Path) -> float:

@@ -200,16 +200,14 @@ def _from_numbers(values: Any, name: str, spec: Spec) -> np.ndarray:
         raise invalid(f"{name} isn't a tensor: its rows differ in length. Allowed: {spec}.") from None
     if array.dtype.kind not in "iufb" or (array.dtype.kind == "b") != (spec.dtype.kind == "b"):
         raise invalid(f"{name} has values that are {_contents(array)}. Allowed: {spec}.")
-    if spec.dtype.kind in "iu" and array.size:
-        limits = np.iinfo(spec.dtype)
-        if array.dtype.kind == "f" and not (array == np.rint(array)).all():
+    with np.errstate(over="ignore", invalid="ignore"):
+        cast = array.astype(spec.dtype)
+    if spec.dtype.kind in "iu" and not np.array_equal(cast, array):
+        if array.dtype.kind == "f" and not np.array_equal(array, np.rint(array)):
             raise invalid(f"{name} has values that aren't whole. Allowed: {spec}.")
-        if array.min() < limits.min or array.max() > limits.max:
-            raise invalid(
-                f"{name} has values from {array.min()} to {array.max()}. Allowed: {limits.min} to {limits.max}."
-            )
-    with np.errstate(over="ignore"):
-        return array.astype(spec.dtype)
+        limits = np.iinfo(spec.dtype)
+        raise invalid(f"{name} has values from {array.min()} to {array.max()}. Allowed: {limits.min} to {limits.max}.")
+    return cast
 
 
 def _from_strings(values: Any, name: str, rank: int) -> np.ndarray:
