@@ -15,18 +15,25 @@ TRANSFER = Transfer(
     keep_inputs=True,
     dtype="float16",
 )
-# Each method as good as it gets on validation data: BUILD_NOTES.md has the grid. The likelihood takes no labels.
-LABELS = 0.3
-METHODS = with_auxiliary(
-    {
-        "single_matched": Method(loss="cross_entropy"),
-        "end": Method(loss="ensemble_distillation", labels=LABELS),
-        "end2_nll": Method(
-            loss="dirichlet_nll", loss_options={"smoothing": 1e-4}, temperature=10.0, temperature_schedule="anneal"
-        ),
-        "end2": Method(loss="mean_precision", labels=LABELS),
-    }
-)
+
+
+def methods(labels: float, offset: float = 0.0) -> dict[str, Method]:
+    """Returns each method as good as it gets on validation data; BUILD_NOTES.md has the grid.
+
+    Args:
+        labels: Share of the label in the target of the mean; the likelihood takes none.
+        offset: Of the recommended EnD²'s head; see `losses.MeanPrecision`.
+    """
+    return with_auxiliary(
+        {
+            "single_matched": Method(loss="cross_entropy"),
+            "end": Method(loss="ensemble_distillation", labels=labels),
+            "end2_nll": Method(
+                loss="dirichlet_nll", loss_options={"smoothing": 1e-4}, temperature=10.0, temperature_schedule="anneal"
+            ),
+            "end2": Method(loss="mean_precision", labels=labels, offset=offset),
+        }
+    )
 
 
 def without_dropout(methods: dict[str, Method]) -> dict[str, Method]:

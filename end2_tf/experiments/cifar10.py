@@ -3,7 +3,7 @@
 import dataclasses
 
 from end2_tf.config import Augmentation, Data, Ensemble, Experiment, Optimizer, Source, Student
-from end2_tf.experiments._images import METHODS, SMOKE, TRANSFER, without_dropout
+from end2_tf.experiments._images import SMOKE, TRANSFER, methods, without_dropout
 
 # The OOD images of tiny_imagenet32 were JPEG files once and CIFAR-10's never were. A network that told JPEG files from
 # others would look good there, so CIFAR-10 as JPEG files is a control: it must not be told from CIFAR-10.
@@ -35,7 +35,7 @@ EXPERIMENTS = {
             num_views=12,
             augmentation=Augmentation(flip=True, shift=0.75, rotation=3.75, scale=0.045, mixup=0.5),
         ),
-        methods=without_dropout(METHODS),
+        methods=without_dropout(methods(labels=0.3)),
         student=Student(
             epochs=60,
             optimizer=Optimizer(learning_rate=1e-3, floor=0.1, average=0.999),

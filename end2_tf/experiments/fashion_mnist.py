@@ -3,7 +3,7 @@
 import dataclasses
 
 from end2_tf.config import Augmentation, Data, Ensemble, Experiment, Method, Optimizer, Source, Student
-from end2_tf.experiments._images import METHODS, SMOKE, TRANSFER, without_dropout
+from end2_tf.experiments._images import SMOKE, TRANSFER, methods, without_dropout
 
 _DATA = Data(
     name="fashion_mnist",
@@ -22,7 +22,7 @@ _DATA = Data(
 )
 # More of the methods than elsewhere: here the study is done.
 _METHODS = {
-    **METHODS,
+    **methods(labels=0.1, offset=0.05),
     "single_mixup": Method(loss="cross_entropy", augmentation=TRANSFER.augmentation),  # the students' inputs
     **{
         name: Method(loss="proxy_reverse_kl", offset=1.0, auxiliary=name.endswith("_aux"))
@@ -65,7 +65,7 @@ EXPERIMENTS = {
         transfer=dataclasses.replace(
             TRANSFER, num_views=16, augmentation=Augmentation(shift=0.5, rotation=3.0, scale=0.04, mixup=0.2)
         ),
-        methods=without_dropout(METHODS),
+        methods=without_dropout(methods(labels=0.3)),
         student=Student(
             epochs=48,
             optimizer=Optimizer(learning_rate=1e-3, floor=0.1, average=0.999),

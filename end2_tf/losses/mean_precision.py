@@ -52,6 +52,11 @@ class MeanPrecision(PrecisionLoss):
       Stirling precision (K-1)/(2D). Near d = 0 it is d²/2, so a weight w stands for w/2 of `squared`. Beyond d = 2 it
       goes on in a straight line, so that a student far too sure of itself gets no gradient of e^d.
 
+    An offset o > 0 ties the two together where it matters: no class is less probable than o/alpha0. Where the precision
+    is high that says nothing; where a student has learnt that members disagree, its mean must be flat, also on inputs
+    where it would have been sure by mistake. So total uncertainty detects what knowledge uncertainty does, at the cost
+    of a mean that can't follow members who agree on nothing but the class.
+
     Args:
         precision: Target of alpha0: `mutual_information`, `exact` or `stirling`, see `end2_tf.precision`. Defaults to
             `mutual_information`.

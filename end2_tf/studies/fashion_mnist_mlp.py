@@ -65,7 +65,14 @@ STUDIES = {
             "squared, .01": {f"{_LOSS}.penalty": "squared", f"{_LOSS}.weight": 0.01},  # as strong where it is small
             "Stirling's precision": {f"{_LOSS}.precision": "stirling"},
             "exact precision": {f"{_LOSS}.precision": "exact"},
-            "offset 1": {"methods.end2_aux.offset": 1.0},
+        },
+        **_COMMON,
+    ),
+    "fashion_mnist_mlp_offset": Study(
+        title="Offset of the head",
+        question="How much should alphas have in common, so that the mean is flat where the precision is low?",
+        variants={
+            f"offset {offset:g}": {"methods.end2_aux.offset": offset} for offset in (0.0, 0.02, 0.05, 0.1, 0.3, 1.0)
         },
         **_COMMON,
     ),
