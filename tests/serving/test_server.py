@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import numpy as np
 import pytest
 import requests
 
@@ -71,6 +72,11 @@ def _answer(address, model="points", version=""):
     return answer.json()["outputs"]["probs"] if answer.ok else answer.status_code
 
 
+def _same(one, other):
+    """Whether two answers are of the same version: a batch's size changes the last bits."""
+    return np.allclose(one, other, rtol=1e-4)
+
+
 def test_new_versions_take_over_without_a_failed_request(serve, models_folder, tmp_path):
     folder = models_folder / "points"
     os.rename(folder / "2", tmp_path / "2")
@@ -82,11 +88,11 @@ def test_new_versions_take_over_without_a_failed_request(serve, models_folder, t
         _until(lambda: _states(server.rest, "points") == {2: "AVAILABLE", 1: "END"})
         num = len(load.codes)
         _until(lambda: len(load.codes) > num + 50)
-        assert _answer(server.rest) != first
+        assert not _same(_answer(server.rest), first)
         assert _answer(server.rest, version="/versions/1") == 404
         os.rename(folder / "2", tmp_path / "2")  # and back
         _until(lambda: _states(server.rest, "points") == {2: "END", 1: "AVAILABLE"})
-        assert _answer(server.rest) == first
+        assert _same(_answer(server.rest), first)
     assert set(load.codes) == {200}
 
 
@@ -102,11 +108,11 @@ def test_a_version_that_cant_be_loaded_changes_nothing_until_it_is_mended(serve,
     status = requests.get(f"{server.rest}/v1/models/points/versions/2", timeout=30).json()["model_version_status"][0]
     assert status["status"]["error_code"] == "UNKNOWN"
     assert status["status"]["error_message"]
-    assert _answer(server.rest) == first
+    assert _same(_answer(server.rest), first)
     shutil.rmtree(folder / "2")
     os.rename(tmp_path / "2", folder / "2")
     _until(lambda: _states(server.rest, "points") == {2: "AVAILABLE", 1: "END"})
-    assert _answer(server.rest) != first
+    assert not _same(_answer(server.rest), first)
 
 
 def test_what_is_served_goes_on_when_its_folder_is_gone(serve, models_folder):
@@ -114,7 +120,7 @@ def test_what_is_served_goes_on_when_its_folder_is_gone(serve, models_folder):
     first = _answer(server.rest)
     shutil.rmtree(models_folder / "points")
     time.sleep(0.2)  # some polls
-    assert _answer(server.rest) == first
+    assert _same(_answer(server.rest), first)
 
 
 def _start(models, *args):
@@ -225,7 +231,7 @@ def test_ten_thousand_malformed_requests_leave_it_healthy(served, seed):
         if answer.status != 200 and method != "HEAD" and path.startswith("/v1/models/"):
             assert text == b"Invalid HTTP request received." or set(json.loads(text)) == {"error"}
     connection.close()
-    assert _answer(served.rest) == expected
+    assert _same(_answer(served.rest), expected)
     assert requests.get(f"{served.rest}/healthz", timeout=30).json() == {"ready": True}
 
 
