@@ -242,6 +242,8 @@ def query() -> int:
         from end2_tf.serving import query as queries
 
     target = predictions.target(Path(FLAGS.input), FLAGS.output)
+    if FLAGS.server.startswith("grpc:"):  # whose protos import it
+        _start_tensorflow(FLAGS.deterministic)
     _write(target, *queries.query(FLAGS.server, FLAGS.zoo, Path(FLAGS.input)))
     return 0
 

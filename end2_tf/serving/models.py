@@ -72,7 +72,7 @@ class Servable:
     def run(self, signature: str, inputs: Arrays) -> Arrays:
         """Runs a signature on arrays; blocks."""
         tensors = {name: tf.convert_to_tensor(value) for name, value in inputs.items()}
-        return {name: value.numpy() for name, value in self._functions[signature](**tensors).items()}
+        return {name: value.numpy() for name, value in sorted(self._functions[signature](**tensors).items())}
 
     def start(
         self, settings: Settings, executor: Executor, threads: int, observe: Callable[[str, int], None]

@@ -43,7 +43,15 @@ def test_the_digests_reach_every_byte(zoo_dir):
         assert record["bytes"] == sum(p.stat().st_size for p in folder.iterdir())
         zoo.check(name, source=zoo_dir)
     names = {p.name for p in zoo_dir.iterdir()}
-    assert names == {*IMAGES, *PLANE, "index.json", "results.csv", "README.md", "pages"}  # nothing temporary is left
+    assert names == {
+        *IMAGES,
+        *PLANE,
+        "index.json",
+        "results.csv",
+        "README.md",
+        "models.config",
+        "pages",
+    }  # nothing temporary is left
 
 
 def test_metadata_say_what_it_is(zoo_dir, image_run):
