@@ -44,7 +44,5 @@ def test_figures_fit_together(serving, root, monkeypatch):
 def test_what_cant_be_measured(serving, root):
     with pytest.raises(ConfigError, match=r"^--inputs is 0\. Allowed: 1 or more\.$"):
         serving.measure(root, [], inputs=0)
-    with pytest.raises(
-        ConfigError, match=r"has no model 'x'\. Models: fashion_mnist_mlp_end2_aux, spirals_mlp_end2_aux"
-    ):
+    with pytest.raises(ConfigError, match=r"has no model 'x'\. Models: .*spirals_mlp_end2_aux"):
         serving.measure(root, ["x"])
