@@ -22,7 +22,7 @@ _DATA = Data(
 )
 # More of the methods than elsewhere: here the study is done.
 _METHODS = {
-    **methods(labels=0.1, offset=0.05),
+    **methods(labels=0.3, offset=0.05),
     "single_mixup": Method(loss="cross_entropy", augmentation=TRANSFER.augmentation),  # the students' inputs
     **{
         name: Method(loss="proxy_reverse_kl", offset=1.0, auxiliary=name.endswith("_aux"))
