@@ -453,6 +453,12 @@ def test_the_address_names_the_model_and_inputs_stay(visit):
     _says(page, "Answer: arm 1")
 
 
+def test_opens_the_stable_version_unless_told(visit, served):
+    for address, version in ("points", 1), ("points/2", 2), ("points/7", 1), ("images", 1):
+        chosen = visit(address, served.rest).get_by_label("Model", exact=True)
+        expect(chosen).to_have_value(f"#{address.partition('/')[0]}/{version}")
+
+
 def test_what_the_server_refuses_is_said(visit):
     page = visit("arms")
     refusal = {"status": 503, "json": {"error": "4,096 inputs are waiting. Try again later."}}

@@ -28,10 +28,13 @@ async function start() {
   open();
 }
 
-/** Opens the model that the page's address names; its latest version if it has none of that number. */
+/** Opens the model that the page's address names: that version, else the one labelled stable, else the latest. */
 function open() {
-  const isSameName = (each) => addressOf(each).split("/")[0] === location.hash.split("/")[0];
-  model = found.find((each) => addressOf(each) === location.hash) ?? found.find(isSameName) ?? found[0];
+  const versionsOf = (hash) => found.filter((each) => addressOf(each).split("/")[0] === hash.split("/")[0]);
+  const named = versionsOf(location.hash);
+  const versions = named.length ? named : versionsOf(addressOf(found[0]));
+  const isStable = ({ labels }) => labels.includes("stable");
+  model = versions.find((each) => addressOf(each) === location.hash) ?? versions.find(isStable) ?? versions[0];
   find("#model").value = addressOf(model);
   document.title = `${model.name} – end2_tf`;
   problem("");
