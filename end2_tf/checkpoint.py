@@ -5,6 +5,7 @@ Keras' BackupAndRestore writes weights and epoch in two files, so a kill between
 
 from __future__ import annotations
 
+import os
 import time
 import zipfile
 from collections.abc import Sequence
@@ -15,47 +16,52 @@ import numpy as np
 
 from end2_tf import workdir
 
-SECONDS_BETWEEN = 15.0
+SECONDS_BETWEEN = float(os.environ.get("END2_TF_CHECKPOINT_SECONDS", "15"))
+QUICK = 0.75  # seconds; a save that takes longer makes the next ones rarer
 
 
 class Checkpoint:
-    """Saves and restores a list of variables and the history that led to them.
+    """Saves and restores a list of variables, and what else says how far a training is.
 
     Args:
         path: The file; None keeps nothing.
         variables: Anything with `shape` and `assign` that NumPy can read, in a fixed order.
+        is_read_only: Whether another process is the one that writes.
     """
 
-    def __init__(self, path: Path | None, variables: Sequence[Any]):
-        self.path, self.variables = path, list(variables)
+    def __init__(self, path: Path | None, variables: Sequence[Any], *, is_read_only: bool = False):
+        self.path, self.variables, self.is_read_only = path, list(variables), is_read_only
+        self._saved_at, self._took = time.monotonic(), 0.0
+
+    def save(self, **arrays: np.ndarray) -> None:
+        """Replaces the file by one of the variables' values and of `arrays`."""
+        started = time.monotonic()
+        if self.path is not None and not self.is_read_only:
+            values = {f"variable_{i}": np.asarray(v) for i, v in enumerate(self.variables)}
+            workdir.write_npz(self.path, **values, **arrays)
         self._saved_at = time.monotonic()
+        self._took = self._saved_at - started
 
-    def save(self, history: np.ndarray) -> None:
-        if self.path is not None:
-            arrays = {f"variable_{i}": np.asarray(v) for i, v in enumerate(self.variables)}
-            workdir.write_npz(self.path, history=history, **arrays)
-        self._saved_at = time.monotonic()
+    @property
+    def is_due(self) -> bool:
+        """Whether the last save was more than SECONDS_BETWEEN ago, or longer where saving takes long."""
+        return time.monotonic() - self._saved_at >= SECONDS_BETWEEN * max(1.0, self._took / QUICK)
 
-    def save_now_and_then(self, history: np.ndarray) -> None:
-        """Saves if the last save was more than SECONDS_BETWEEN ago."""
-        if time.monotonic() - self._saved_at >= SECONDS_BETWEEN:
-            self.save(history)
-
-    def restore(self) -> np.ndarray | None:
-        """Assigns the variables and returns the history; None, and nothing assigned, if there is no sound file."""
+    def restore(self, *names: str) -> dict[str, np.ndarray] | None:
+        """Assigns the variables and returns the arrays `names`; None, and nothing assigned, without a sound file."""
         if self.path is None or not self.path.is_file():
             return None
         try:
             with np.load(self.path, allow_pickle=False) as file:
-                arrays = [file[f"variable_{i}"] for i in range(len(self.variables))]
-                history = file["history"]
+                values = [file[f"variable_{i}"] for i in range(len(self.variables))]
+                arrays = {name: file[name] for name in names}
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             return None  # not to be trusted: the training starts again
-        if any(a.shape != tuple(v.shape) for a, v in zip(arrays, self.variables, strict=True)):
+        if any(a.shape != tuple(v.shape) for a, v in zip(values, self.variables, strict=True)):
             return None
-        for array, variable in zip(arrays, self.variables, strict=True):
-            variable.assign(array)
-        return history
+        for value, variable in zip(values, self.variables, strict=True):
+            variable.assign(value)
+        return arrays
 
     def remove(self) -> None:
         if self.path is not None:

@@ -8,14 +8,22 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from absl import flags
 
-from end2_tf import commands, config, registry, stages
+from end2_tf import commands, config, interrupts, registry, stages
 from end2_tf.errors import ConfigError, End2Error, unknown
 from end2_tf.flags import FLAGS, QUERY, SERVE, SERVING, help_text
+from end2_tf.interrupts import Terminated
 
-EXIT_INTERRUPTED = 130
+EXIT_INTERRUPTED, EXIT_TERMINATED = 130, 143
+
+
+def start() -> NoReturn:
+    """Runs the process's own command line, and ends it."""
+    interrupts.install()
+    sys.exit(main(sys.argv))
 
 
 def main(argv: Sequence[str]) -> int:
@@ -28,6 +36,9 @@ def main(argv: Sequence[str]) -> int:
     except KeyboardInterrupt:
         print("\ninterrupted. Run the same command again: it goes on from here.", file=sys.stderr)
         return EXIT_INTERRUPTED
+    except Terminated:
+        print("\nterminated. Run the same command again: it goes on from here.", file=sys.stderr)
+        return EXIT_TERMINATED
     except BrokenPipeError:  # the reader of our output went away, as with `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

@@ -7,22 +7,29 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shlex
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from end2_tf import config, registry, stages, workers
+from end2_tf import config, distribution, registry, stages, workers
 from end2_tf.errors import ConfigError, WorkdirError, unknown
 from end2_tf.flags import FLAGS
 from end2_tf.progress import Progress
+from end2_tf.tasks import Task
 from end2_tf.workdir import Workdir
+
+LAUNCHERS = ("local", "ray")
 
 
 def run(chosen: tuple[str, ...]) -> int:
     """Runs stages of an experiment, or describes it."""
+    strategy = distribution.parse(FLAGS.strategy)
+    if strategy.kind == "workers" and distribution.num_workers() == 1 and not FLAGS.describe:
+        return _run_workers(strategy, chosen)
     experiment = resolve()
     if chosen == (stages.PUBLISH,):
         _check_publishing()
@@ -33,7 +40,7 @@ def run(chosen: tuple[str, ...]) -> int:
         print(describe.cost(experiment))
         return 0
     root = experiment.root.path
-    print(f"{experiment.name} in {root}" + (" (smoke: a small version)" if FLAGS.smoke else ""))
+    experiment.say(f"{experiment.name} in {root}" + (" (smoke: a small version)" if FLAGS.smoke else ""))
     experiment.run(chosen)
     if chosen[-1] in ("evaluate", "report"):
         from end2_tf import tables, workdir
@@ -42,6 +49,19 @@ def run(chosen: tuple[str, ...]) -> int:
         if chosen[-1] == "report":
             print(f"Report:  {root / 'report.html'}")
     return 0
+
+
+def _run_workers(strategy: distribution.Strategy, chosen: tuple[str, ...]) -> int:
+    """Runs the same command in several processes that train students together."""
+    from end2_tf import gang
+
+    if chosen != ("student",):
+        raise ConfigError(
+            f"--strategy is 'workers:{strategy.num}', which is for students. Say --stage=student; the stages before it "
+            "run without --strategy."
+        )
+    resolve()  # what is wrong is said once
+    return gang.run([sys.executable, "-P", "-m", "end2_tf", *sys.argv[1:]], strategy.num or 1)
 
 
 def resolve() -> stages.Run:
@@ -73,6 +93,10 @@ def _run(
 ) -> stages.Run:
     if FLAGS.jobs < 0:
         raise ConfigError(f"--jobs is {FLAGS.jobs}. Allowed: 1 or more, or 0 for as many as there are cores.")
+    if FLAGS.launcher not in LAUNCHERS:
+        raise ConfigError(unknown("--launcher", FLAGS.launcher, "a launcher", LAUNCHERS))
+    if FLAGS.ray_address is not None and FLAGS.launcher != "ray":
+        raise ConfigError(f"--ray_address is given, but --launcher is {FLAGS.launcher!r}. Add --launcher=ray.")
     return stages.Run(
         name,
         experiment,
@@ -81,12 +105,45 @@ def _run(
         download=FLAGS.download,
         deterministic=FLAGS.deterministic,
         jobs=FLAGS.jobs,
-        progress=Progress(FLAGS.quiet),
-        say=say or (lambda line: print(line, flush=True)),
+        strategy=distribution.parse(FLAGS.strategy),
+        launch=_launcher(),
+        members=_members(experiment),
+        progress=Progress(FLAGS.quiet or not distribution.is_chief()),
+        say=(say or (lambda line: print(line, flush=True))) if distribution.is_chief() else lambda line: None,
         prepare=lambda: _start_tensorflow(FLAGS.deterministic),
         command=command,
         zoo_dir=Path(FLAGS.zoo_dir) if FLAGS.zoo_dir else None,
     )
+
+
+def _launcher() -> stages.Launch | None:
+    """Returns what does tasks on other machines, if the flags ask for that; what can't be is said now."""
+    if FLAGS.launcher == "local":
+        return None
+    with missing_extra("ray"):
+        from end2_tf import ray_cluster
+    address = FLAGS.ray_address
+    ray_cluster.check(address)
+
+    def launch(tasks: Sequence[Task], run: stages.Run, report: workers.TaskReport) -> None:
+        ray_cluster.train(tasks, run, report, address=address, say=run.say)
+
+    return launch
+
+
+def _members(experiment: config.Experiment) -> range | None:
+    """Reads --members."""
+    if FLAGS.members is None:
+        return None
+    num = experiment.ensemble.num_members
+    match = re.fullmatch(r"([0-9]{1,6}):([0-9]{1,6})", FLAGS.members)
+    if match is None or not int(match[1]) < int(match[2]) <= num:
+        raise ConfigError(
+            f"--members is {FLAGS.members!r}. Allowed: first:end, for instance 0:{num} for all of ensemble.num_members."
+        )
+    if FLAGS.stage != "ensemble" or experiment.ensemble.models is not None:
+        raise ConfigError("--members is for training members. Add --stage=ensemble, without ensemble.models.")
+    return range(int(match[1]), int(match[2]))
 
 
 def study() -> int:
@@ -279,5 +336,6 @@ def _start_tensorflow(deterministic: bool) -> None:
             os.dup2(saved, 2)
             os.close(saved)
     tf.get_logger().setLevel("ERROR")  # its warnings on retracing speak of our graphs, not of the user's run
+    distribution.prepare(distribution.parse(FLAGS.strategy))
     if deterministic:
         tf.config.experimental.enable_op_determinism()

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from end2_tf import config
+from end2_tf.errors import DataError
 from end2_tf.stages import Run
 
 
@@ -19,15 +20,36 @@ def resolved(run: Run) -> str:
 def cost(run: Run) -> str:
     """Returns what the run would cost and what is done already; opens the data for their shapes.
 
+    Where the data aren't here, it plans with those that the experiment expects.
+
     Raises:
         DataError, ConfigError: whatever would stop the run.
     """
-    run.prepare()
+    try:
+        run.prepare()
+    except DataError as error:
+        expected = run.experiment.data.expected
+        if expected is None:
+            raise
+        run.data = _Unseen(expected)
+        return "\n".join(["", f"Planned for the data that are expected: {error}", "", *_cost(run)])
     return "\n".join(["", *_cost(run), "", *_done(run)])
 
 
+class _Unseen:
+    """Data that aren't here, as far as a plan needs them."""
+
+    def __init__(self, expected: config.Expected):
+        self.input_shape, self.num_classes = expected.input_shape, expected.num_classes
+        self.train = range(expected.train)
+        self.auxiliary = range(expected.auxiliary) if expected.auxiliary else None
+
+    def normalisation(self) -> tuple[np.ndarray, np.ndarray]:
+        return np.zeros(self.input_shape[-1]), np.ones(self.input_shape[-1])
+
+
 def _cost(run: Run) -> list[str]:
-    from end2_tf import ensemble, transfer
+    from end2_tf import ensemble
 
     experiment, data = run.experiment, run.data
     own = run.ensemble if experiment.ensemble.models else None
@@ -36,9 +58,7 @@ def _cost(run: Run) -> list[str]:
     networks = {name: run.student_backbone(name) for name in experiment.student.methods}
     sizes = {name: (network.count_params(), forward_flops(network)) for name, network in networks.items()}
     epoch = len(data.train)
-    member_flops = (
-        0 if own is not None else 3 * forward_flops(member) * epoch * experiment.ensemble.epochs * num_members
-    )
+    one_member = 0.0 if own is not None else 3.0 * forward_flops(member) * epoch * experiment.ensemble.epochs
     share = experiment.transfer.auxiliary_share
     lines = [
         "Cost (a multiply-add is 2 FLOPs, the backward pass twice the forward pass):",
@@ -47,35 +67,90 @@ def _cost(run: Run) -> list[str]:
             f"  student  {size[0]:>12,} weights, {size[1]:>14,} FLOPs forward an example{who}"
             for size, who in _by_size(sizes).items()
         ),
-        f"  ensemble {num_members} members, {experiment.ensemble.epochs} epochs: {member_flops:.2e} FLOPs"
+        f"  ensemble {num_members} members, {experiment.ensemble.epochs} epochs: {one_member * num_members:.2e} FLOPs"
         + (" (your own, trained already)" if own is not None else ""),
     ]
     is_online = experiment.transfer.mode == "online"
-    teacher_flops = (run.plan.num_taught or num_members) * forward_flops(member)
-    flops = 0.0
-    students = [method for method, _, _ in run.plan.students()]
-    for name in students:
+    num_taught = experiment.transfer.num_members or num_members
+    students = []
+    for name, _ in _students(run):
         inputs = 1 / (1 - share) if experiment.methods[name].auxiliary else 1.0
-        asked_flops = teacher_flops if is_online and run.plan.is_distilled(name) else 0
-        flops += inputs * (3 * sizes[name][1] + asked_flops)
-    flops *= epoch * experiment.student.epochs
+        asked_flops = num_taught * forward_flops(member) if is_online and run.plan.is_distilled(name) else 0
+        students.append(inputs * (3.0 * sizes[name][1] + asked_flops) * epoch * experiment.student.epochs)
     lines.append(
-        f"  students {len(students)} by {len(experiment.student.methods)} methods: {flops:.2e} FLOPs"
+        f"  students {len(students)} by {len(experiment.student.methods)} methods: {sum(students):.2e} FLOPs"
         f"{', members asked online included' if is_online else ''}"
     )
-    recordings = run.views()
-    asked = sum(
-        len(transfer.recorded_views(experiment.transfer, v.augmentation)) * len(v.inputs) for _, v in recordings
-    )
-    if asked:
-        lines.append(f"  transfer {asked:,} inputs, {asked * num_members * forward_flops(member):.2e} FLOPs")
-    logits = sum(
-        transfer.num_bytes(experiment.transfer, views, num_members, data.num_classes) for _, views in recordings
-    )
+    inputs, size = _recorded(run, num_members)
+    asked_flops = float(inputs) * num_members * forward_flops(member)
+    if inputs:
+        lines.append(f"  transfer {inputs:,} inputs, {asked_flops:.2e} FLOPs")
     lines.append(
-        f"  on disk  members {4e-6 * member.count_params() * num_members:,.1f} MB, transfer set {1e-6 * logits:,.1f} MB"
+        f"  on disk  members {4e-6 * member.count_params() * num_members:,.1f} MB, transfer set {1e-6 * size:,.1f} MB"
     )
+    return lines + _hours([one_member] * num_members, asked_flops, students)
+
+
+def _students(run: Run) -> list[tuple[str, int]]:
+    """Returns the students to train, as (method, seed); needs no data."""
+    settings = run.experiment.student
+    return [
+        (method, seed)
+        for method in settings.methods
+        for seed in range(settings.seeds_of.get(method, settings.num_seeds))
+    ]
+
+
+def _recorded(run: Run, num_members: int) -> tuple[int, int]:
+    """Returns on how many inputs members are recorded, and the bytes that this takes."""
+    from end2_tf import transfer
+
+    settings, data = run.experiment.transfer, run.data
+    methods = [name for name in run.experiment.student.methods if run.plan.is_distilled(name)]
+    kinds = [(data.train, settings.augmentation)] if methods else []
+    if any(run.experiment.methods[name].auxiliary for name in methods) and data.auxiliary is not None:
+        kinds.append((data.auxiliary, settings.auxiliary_augmentation))
+    inputs = size = 0
+    for examples, augmentation in kinds:
+        inputs += len(transfer.recorded_views(settings, augmentation)) * len(examples)
+        dtype = np.uint8 if len(data.input_shape) == 3 else np.float32
+        shape = (len(examples), *data.input_shape)
+        size += transfer.num_bytes(settings, augmentation, shape, dtype, num_members, data.num_classes)
+    return inputs, size
+
+
+# FLOP/s that networks get of a device, far below what its maker names.
+_DEVICES = {"a data-centre GPU in bfloat16": 1e14, "two CPU cores with AVX2": 1.2e11}
+_LONG = 24.0  # hours that one is ready to wait for a student
+
+
+def _hours(members: list[float], transfer: float, students: list[float]) -> list[str]:
+    """Returns what the FLOPs take on one device, and how to spread them over more."""
+    lines = ["", "Hours of one device, at a throughput of"]
+    for name, rate in _DEVICES.items():
+        hours = {"members": sum(members), "transfer": transfer, "students": sum(students)}
+        told = ", ".join(f"{what} {_rounded(flops / rate / 3600)}" for what, flops in hours.items() if flops)
+        lines.append(f"  {rate / 1e12:g} TFLOP/s ({name}): {told}")
+    rate = next(iter(_DEVICES.values()))
+    longest_member, longest = (max(each, default=0.0) / rate / 3600 for each in (members, students))
+    lines += ["", "How to spread it over GPUs:"]
+    if longest_member:
+        lines.append(
+            f"  members  {_rounded(longest_member)} h each, independent of one another: side by side on the GPUs of a "
+            "machine; on several by --launcher=ray or --members=first:end"
+        )
+    if longest > _LONG:
+        lines.append(
+            f"  students {_rounded(longest)} h the longest: --strategy=mirrored on all GPUs of a machine, or "
+            f"TF_CONFIG on several; with 8 GPUs about {_rounded(longest / 8)} h"
+        )
+    elif longest:
+        lines.append(f"  students {_rounded(longest)} h the longest: side by side, one a GPU")
     return lines
+
+
+def _rounded(hours: float) -> str:
+    return f"{hours:,.0f}" if hours >= 100 else f"{hours:.2g}"
 
 
 def _by_size(sizes: dict[str, tuple[int, int]]) -> dict[tuple[int, int], str]:

@@ -31,6 +31,19 @@ def _define() -> None:
     flags.DEFINE_integer(
         "jobs", 0, "Members or students trained side by side, a core each; 0: all cores.", flag_values=FLAGS
     )
+    flags.DEFINE_string(
+        "strategy",
+        "auto",
+        "Devices of a training: auto, one_device, mirrored, mirrored:N, or workers:N, so many processes.",
+        flag_values=FLAGS,
+    )
+    flags.DEFINE_string(
+        "launcher", "local", "Where members and students train: local, or ray, on a cluster.", flag_values=FLAGS
+    )
+    flags.DEFINE_string("ray_address", None, "The Ray cluster; the one of this machine by default.", flag_values=FLAGS)
+    flags.DEFINE_string(
+        "members", None, "first:end trains these alone, so that an array of jobs makes an ensemble.", flag_values=FLAGS
+    )
     flags.DEFINE_string("workdir", None, "Where results are kept; runs/<experiment>/ by default.", flag_values=FLAGS)
     flags.DEFINE_string("data_dir", None, "Where TFDS keeps its data; its own default otherwise.", flag_values=FLAGS)
     flags.DEFINE_boolean("download", False, "Let TFDS fetch data that isn't there.", flag_values=FLAGS)
@@ -73,7 +86,17 @@ _define()
 
 GROUPS = {
     "What to run": ("experiment", "study", "stage", "set", "smoke", "seed", "deterministic"),
-    "Where and how": ("workdir", "data_dir", "download", "jobs", "quiet"),
+    "Where and how": (
+        "workdir",
+        "data_dir",
+        "download",
+        "jobs",
+        "strategy",
+        "launcher",
+        "ray_address",
+        "members",
+        "quiet",
+    ),
     "Look, don't run": ("list", "describe", "compare", "help"),
     "Published models": ("zoo", "input", "output", "zoo_dir"),
     "Serving (--stage=serve, --stage=query)": ("models", "port", "grpc_port", "server"),
@@ -87,12 +110,16 @@ def help_text() -> str:
         "",
         "  python main.py --experiment=spirals_mlp_end2",
         "  python main.py --stage=serve --zoo=spirals_mlp_end2_aux",
+        "",
     ]
     for title, names in GROUPS.items():
-        lines += ["", f"{title}:"]
+        lines.append(f"{title}:")
         for name in names:
             flag = FLAGS[name]
             value = "" if flag.boolean else "=…"
             lines.append(f"  --{name + value:<16} {flag.help.splitlines()[0].rstrip(';')}")
-    lines += ["", "Exit codes: 0 done, 2 wrong input, 3 workdir, 4 training failed, 5 server, 130 interrupted."]
+    lines += [
+        "",
+        "Exit codes: 0 done, 2 wrong input, 3 workdir, 4 training failed, 5 server, 130 interrupted, 143 terminated.",
+    ]
     return "\n".join(lines)

@@ -26,14 +26,23 @@ class Plan:
         root: The workdir.
         data_dir: Where TFDS keeps its data; None for its default.
         deterministic: Whether results must be bit-equal; those of runs that needn't be aren't taken for them.
+        shared_by: Where they must be, the devices that share batches, as `Strategy.shared_by` names them: the order of
+            sums over them shows in the last bits.
 
     Raises:
         DataError: data aren't there; raised at the first digest.
     """
 
-    def __init__(self, experiment: Experiment, root: Workdir, data_dir: str | None, deterministic: bool = False):
+    def __init__(
+        self,
+        experiment: Experiment,
+        root: Workdir,
+        data_dir: str | None,
+        deterministic: bool = False,
+        shared_by: str = "",
+    ):
         self.experiment, self.root, self.data_dir = experiment, root, data_dir
-        self._always = [FORMAT, deterministic, experiment.seed]
+        self._always = [FORMAT, deterministic, experiment.seed, *([shared_by] if deterministic and shared_by else [])]
 
     def _artefact(self, stage: str, *parts: object) -> Artefact:
         return self.root.artefact(stage, config.digest(stage, self._always, *parts))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
+from typing import Any
 
 SECONDS_BETWEEN_LINES = 15.0
 SECONDS_BETWEEN_UPDATES = 0.2
@@ -49,6 +50,34 @@ class Progress:
         if self._what and self.is_terminal and not self.quiet:
             print("\r\033[K", end="", file=sys.stderr, flush=True)
         self._what = ""
+
+
+class Together:
+    """The progress of several trainings as one: the epochs of all of them.
+
+    Of those that haven't begun, the length is taken to be the mean of the others.
+
+    Args:
+        progress: Where to report it.
+        what: What is being trained.
+        before: How many trainings were done earlier.
+        total: How many there are, with those.
+        shows_figures: Whether those of one tell of all; losses of different methods can't be compared.
+    """
+
+    def __init__(self, progress: Report, what: str, before: int, total: int, *, shows_figures: bool = True):
+        self.progress, self.what, self.before, self.total = progress, what, before, total
+        self.shows_figures = shows_figures
+        self.epochs: dict[Any, tuple[int, int]] = {}
+
+    def __call__(self, task: Any, what: str, done: int, of: int, figures: dict[str, float]) -> None:
+        if what == "training":
+            self.epochs[task] = done, of
+            shown = figures if self.shows_figures else {}
+            done_of_all = sum(epochs for epochs, _ in self.epochs.values())
+            mean_length = sum(length for _, length in self.epochs.values()) / len(self.epochs)
+            before, total = round(self.before * mean_length), round(self.total * mean_length)
+            self.progress(self.what, before + done_of_all, total, shown)
 
 
 def _duration(seconds: float) -> str:

@@ -6,16 +6,17 @@ import dataclasses
 import functools
 import importlib.metadata
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from end2_tf import __version__, config, machine, workdir, workers
+from end2_tf import __version__, config, distribution, machine, workdir, workers
 from end2_tf.config import Experiment
+from end2_tf.distribution import AUTO, Strategy
 from end2_tf.errors import ConfigError, ModelError
 from end2_tf.plan import FORMAT
-from end2_tf.progress import Progress, Report
+from end2_tf.progress import Progress, Report, Together
 from end2_tf.tasks import Task, Trainer
 from end2_tf.workdir import Artefact, Workdir
 
@@ -35,6 +36,10 @@ class Outcome:
     summary: str = ""
 
 
+Launch = Callable[[Sequence[Task], "Run", workers.TaskReport], None]
+"""(tasks, run, report): does tasks; see `workers.train`."""
+
+
 class Run(Trainer):
     """One experiment in one workdir.
 
@@ -45,7 +50,10 @@ class Run(Trainer):
         data_dir: Where TFDS keeps its data; None for its default.
         download: Whether TFDS may fetch what is missing.
         deterministic: Whether results must be bit-equal.
-        jobs: How many members or students are trained side by side; 0 for as many as there are cores.
+        jobs: How many members or students are trained side by side; 0 for as many as there are cores, or GPUs.
+        strategy: Which devices a training has, see `distribution.make`.
+        launch: Does tasks on other machines; by default they are done on this one.
+        members: The stage ensemble trains these alone; other runs may train others in the same workdir meanwhile.
         progress: Called with progress.
         say: Prints a line for the user.
         prepare: Called once, before the first thing that needs TensorFlow.
@@ -63,14 +71,25 @@ class Run(Trainer):
         download: bool = False,
         deterministic: bool = False,
         jobs: int = 0,
+        strategy: Strategy = AUTO,
+        launch: Launch | None = None,
+        members: range | None = None,
         progress: Progress | None = None,
         say: Callable[[str], None] = print,
         prepare: Callable[[], None] = lambda: None,
         command: str = "",
         zoo_dir: Path | None = None,
     ):
-        super().__init__(experiment, root, data_dir=data_dir, download=download, deterministic=deterministic)
-        self.name, self.jobs = name, jobs
+        super().__init__(
+            experiment,
+            root,
+            data_dir=data_dir,
+            download=download,
+            deterministic=deterministic,
+            shared_by=strategy.shared_by,
+        )
+        self.name, self.jobs, self.devices = name, jobs, strategy
+        self.launch, self.members = launch, members
         self.progress, self.say = progress or Progress(quiet=True), say
         self._start = prepare
         self.command = command or f"python main.py --experiment={name}"
@@ -120,36 +139,75 @@ class Run(Trainer):
             alone: Gives the progress of a task that has this process to itself.
             before: How many more of the same kind were done earlier.
         """
+        if self.launch is not None:
+            members = all(task.kind == "member" for task in tasks)
+            self.launch(tasks, self, Together(self.progress, what, before, before + len(tasks), shows_figures=members))
+            return
+        self.strategy = distribution.make(self.devices, len(tasks), deterministic=self.deterministic)
+        if self.strategy.num_replicas_in_sync > 1:
+            self._check_synchronised(tasks)
         num = self._num_workers(len(tasks))
         if num:
             what += f", {num} at a time" if num > 1 else ""
-            workers.train(tasks, num, self, Together(self.progress, what, before, before + len(tasks)))
+            members = all(task.kind == "member" for task in tasks)
+            together = Together(self.progress, what, before, before + len(tasks), shows_figures=members)
+            workers.train(tasks, num, self, together, on_gpus=bool(_gpus()))
         else:
             for task in tasks:
                 self.train(task, alone(task))
+
+    def _check_synchronised(self, tasks: list[Task]) -> None:
+        """Raises ModelError where a network would be another one on several devices than on one."""
+        from end2_tf import ensemble
+
+        methods = sorted({task.method for task in tasks if task.kind == "student"})
+        networks = {f"the student of {method!r}": self.student_backbone(method) for method in methods}
+        if any(task.kind == "member" for task in tasks):
+            networks["a member"] = ensemble.build_member(self.experiment.ensemble, self.data, 0)
+        for what, network in networks.items():
+            if names := distribution.unsynchronised(network):
+                raise ModelError(
+                    f"{what} normalises by each device's own part of a batch, in {', '.join(names[:3])}, so it would "
+                    "depend on the number of devices. Build it with BatchNormalization(synchronized=True), or say "
+                    "--strategy=one_device."
+                )
 
     def _num_workers(self, num_tasks: int) -> int:
         """Returns how many processes to train in; 0 for this one alone.
 
         Where results must be bit-equal it is never this one: sums in one thread and in several differ in the last bits.
         """
-        import tensorflow as tf
-
-        if tf.config.list_physical_devices("GPU"):
-            return 0  # one process fills a GPU, and holds its memory
-        num = min(self.jobs or len(machine.cores()), num_tasks)
-        return num if num > 1 or self.deterministic else 0
+        if self.strategy is not None and self.strategy.num_replicas_in_sync > 1:
+            return 0
+        gpus = _gpus()  # each is filled by one process
+        if self.devices.kind == "one_device" and gpus:
+            return 0
+        num = min(self.jobs or gpus or len(machine.cores()), gpus or num_tasks, num_tasks)
+        return num if num > 1 or (self.deterministic and not gpus) else 0
 
     # Stages.
 
     def run(self, stages: tuple[str, ...]) -> list[Outcome]:
-        """Runs stages that aren't up to date, in order; holds the workdir meanwhile."""
+        """Runs stages that aren't up to date, in order; holds the workdir meanwhile.
+
+        Of several processes that train together, by TF_CONFIG, each runs the stage student; the first one writes.
+        """
+        num_workers = distribution.num_workers()
+        if num_workers > 1 and stages != ("student",):
+            raise ConfigError(
+                f"--stage is {', '.join(stages)}, but TF_CONFIG names {num_workers} workers, which train students "
+                "together and do nothing else. Run --stage=transfer first, without TF_CONFIG, then --stage=student."
+            )
         if self.download:
             from end2_tf.data import dataset
 
             dataset.download(self.experiment.data, data_dir=self.data_dir)
         _ = self.plan.prints  # data that aren't there are noticed before anything is written
+        if not distribution.is_chief():
+            return [self.run_stage(stage) for stage in stages]
         self.root.check_writable()
+        if self.members is not None:  # other runs train other members in this workdir; each member has its own lock
+            return [self.run_stage(stage) for stage in stages]
         with self.root.lock():
             return [self.run_stage(stage) for stage in stages]
 
@@ -185,34 +243,61 @@ class Run(Trainer):
         else:
             self.root.check_writable(self._ensemble_bytes())
             self._train_members(artefact.path)
+            if self.members is not None:
+                return False, artefact.path, self._told_of(self.members, artefact.path)
             records = [ensemble.read_record(artefact.path, i) or {} for i in range(settings.num_members)]
             details = {"num_members": len(records), "weights": [r["weights"] for r in records]}
         artefact.finish(seconds=time.monotonic() - started, **details)
+        for lock in artefact.path.glob(".member_*.lock"):
+            lock.unlink(missing_ok=True)
         return False, artefact.path, f"{details['num_members']} members"
 
     def _train_members(self, folder: Path) -> None:
         from end2_tf import ensemble
 
         settings = self.experiment.ensemble
-        missing = ensemble.missing(settings, folder)
+        mine = range(settings.num_members) if self.members is None else self.members
+        missing = [index for index in ensemble.missing(settings, folder) if index in mine]
         if not missing:
             return
-        if ensemble.engine(settings, ensemble.build_member(settings, self.data, 0)) == "stacked":
-            what = f"training {len(missing)} members"
-            ensemble.train_stack(
-                settings,
-                self.data,
-                folder,
-                missing,
-                seed=self.experiment.seed,
-                deterministic=self.deterministic,
-                progress=lambda epoch, epochs, row: self.progress(what, epoch, epochs, row),
+        with workdir.lock_each([folder / f".member_{index:03d}.lock" for index in missing]):
+            if ensemble.engine(settings, ensemble.build_member(settings, self.data, 0)) == "stacked":
+                self._train_stack(folder, missing)
+                return
+            what, before = f"training {len(mine)} members", len(mine) - len(missing)
+            together = Together(self.progress, what, before, len(mine))
+            tasks = [Task("member", index) for index in missing]
+            self.train_all(tasks, what, lambda task: functools.partial(together, task), before)
+
+    def _train_stack(self, folder: Path, missing: list[int]) -> None:
+        from end2_tf import ensemble
+
+        if self.members is not None and self.deterministic:
+            raise ConfigError(
+                "--members and --deterministic were both given, but members that are stacked depend in their last bits "
+                "on who is in the stack. Set ensemble.engine=sequential, or leave one out."
             )
-            return
-        what, before = f"training {settings.num_members} members", settings.num_members - len(missing)
-        together = Together(self.progress, what, before, settings.num_members)
-        tasks = [Task("member", index) for index in missing]
-        self.train_all(tasks, what, lambda task: functools.partial(together, task), before)
+        if self.launch is not None:
+            self.say("          members of this architecture are stacked: they train together, here")
+        what = f"training {len(missing)} members"
+        ensemble.train_stack(
+            self.experiment.ensemble,
+            self.data,
+            folder,
+            missing,
+            seed=self.experiment.seed,
+            deterministic=self.deterministic,
+            progress=lambda epoch, epochs, row: self.progress(what, epoch, epochs, row),
+        )
+
+    def _told_of(self, members: range, folder: Path) -> str:
+        from end2_tf import ensemble
+
+        missing = len(ensemble.missing(self.experiment.ensemble, folder))
+        total = self.experiment.ensemble.num_members
+        if missing:
+            return f"members {members.start} to {members.stop - 1}; {missing} of {total} are missing"
+        return f"all {total} members are there; --stage=ensemble without --members puts them together"
 
     def _ensemble_bytes(self) -> int:
         from end2_tf import ensemble
@@ -256,7 +341,7 @@ class Run(Trainer):
         was_ready = all(artefact.manifest() is not None for artefact in needed)
         if not was_ready:
             self.prepare()
-            self._require(self.plan.ensemble, "ensemble")
+            self.require(self.plan.ensemble, "ensemble")
             self._record()
         manifests = [artefact.manifest() or {} for artefact in needed]
         _, num_members, num_classes = manifests[0]["logits"]
@@ -282,7 +367,11 @@ class Run(Trainer):
 
         settings, ensemble = self.experiment.transfer, self.ensemble
         todo = [(artefact, views) for artefact, views in self.views() if artefact.manifest() is None]
-        sizes = [transfer.num_bytes(settings, views, ensemble.num_members, ensemble.num_classes) for _, views in todo]
+        of_members = ensemble.num_members, ensemble.num_classes
+        sizes = [
+            transfer.num_bytes(settings, views.augmentation, views.inputs.shape, views.inputs.dtype, *of_members)
+            for _, views in todo
+        ]
         self.root.check_writable(sum(sizes))
         for artefact, views in todo:
             started = time.monotonic()
@@ -310,9 +399,9 @@ class Run(Trainer):
         self.prepare()
         if any(self.plan.is_distilled(task.method) for task in tasks):
             for artefact in {a.digest: a for task in tasks for a in self.plan.recordings(task.method)}.values():
-                self._require(artefact, "transfer")
+                self.require(artefact, "transfer")
             if self.experiment.transfer.mode == "online":
-                self._require(self.plan.ensemble, "ensemble")
+                self.require(self.plan.ensemble, "ensemble")
 
         def alone(task: Task) -> Report:
             name = f"{task.method}, seed {task.number} ({tasks.index(task) + 1} of {len(tasks)})"
@@ -352,7 +441,7 @@ class Run(Trainer):
         from end2_tf.evaluate import Evaluation
         from end2_tf.zoo import metadata
 
-        self._require(self.plan.ensemble, "ensemble")
+        self.require(self.plan.ensemble, "ensemble")
         evaluation = Evaluation(self.data, self.experiment.evaluation, self.progress)
         evaluation.add_ensemble(self.ensemble, self.plan.num_taught)
         histories: dict[str, Path] = {}
@@ -360,7 +449,7 @@ class Run(Trainer):
             models = []
             for other, _, student in self.plan.students():
                 if other == method:
-                    self._require(student, "student")
+                    self.require(student, "student")
                     models.append(keras.saving.load_model(student.path / "model.keras"))
                     histories.setdefault(method, student.path / "history.csv")
             self.progress(f"evaluating {method}", 0, 1, {})
@@ -390,7 +479,7 @@ class Run(Trainer):
         artefact.finish()
 
     def run_report(self) -> tuple[bool, Path, str]:
-        self._require(self.plan.evaluation, "evaluate")
+        self.require(self.plan.evaluation, "evaluate")
         self._show_results(self.plan.evaluation)  # another evaluation in this workdir may have come between
         page = self.root.path / "report.html"
         artefact = Artefact(self.root.path, "report", "")
@@ -405,126 +494,30 @@ class Run(Trainer):
         return False, page, ""
 
     def run_export(self) -> tuple[bool, Path, str]:
-        config.check_exported(self.experiment)
-        made = self._export(self.experiment.export.models)
-        from end2_tf.serving import deployment
+        from end2_tf import delivery
 
-        folder = self.root.path / "export"
-        files = deployment.write(folder)
-        summary = f"{len(made)} models; for TensorFlow Serving: {files[0].parent}"
-        return all(each.was_ready for each in made.values()), folder, summary
-
-    def _export(self, methods: Iterable[str]) -> dict[str, Any]:
-        """Returns what is exported of each method."""
-        first = self._first_students()
-        for method in methods:
-            if method in first:
-                self._require(first[method], "student")
-        self._require(self.plan.ensemble, "ensemble")
-        self.prepare()
-        from end2_tf import export
-        from end2_tf.zoo import metadata
-
-        made: dict[str, Any] = {}
-        for method in methods:
-            name = f"{metadata.group_of(self.experiment)}_{method}"
-            self.progress(f"exporting {name}", len(made), len(made) + 1, {})
-            made[method] = export.export(
-                self._servable(method),
-                name,
-                self.root.path / "export",
-                self.data,
-                self.experiment.export,
-                seed=self.experiment.seed,
-            )
-            self.progress.end()
-            self.say(f"  {made[method].path}: {made[method].summary()}")
-        return made
-
-    def _servable(self, method: str) -> Any:
-        """Returns a model of this run as one Keras model: seed 0 of a method, the first member, or the ensemble."""
-        import keras
-
-        if method == "ensemble":
-            if not self.ensemble.returns_logits:
-                raise ModelError(
-                    "export.models has 'ensemble', but its members return probabilities, and one that returns logits "
-                    "is exported. Leave it out."
-                )
-            return self.ensemble.as_model()
-        if method == "single":
-            from end2_tf import layers, models
-
-            return models.UncertaintyClassifier(self.ensemble.member(0), layers.SoftmaxHead())
-        return keras.saving.load_model(self._first_students()[method].path / "model.keras")
-
-    def _first_students(self) -> dict[str, Artefact]:
-        return {method: artefact for method, seed, artefact in self.plan.students() if seed == 0}
+        return delivery.export(self)
 
     def run_publish(self) -> tuple[bool, Path, str]:
-        if self.experiment.evaluation.split != "test":
-            raise ConfigError(
-                f"evaluation.split is {self.experiment.evaluation.split!r}, but the zoo's numbers are the test set's. "
-                "Set evaluation.split=test."
-            )
-        first = self._first_students()
-        self._require(self.plan.evaluation, "evaluate")
-        self._require(self.plan.ensemble, "ensemble")
-        for artefact in first.values():
-            self._require(artefact, "student")
-        self.prepare()
-        from end2_tf.zoo import publish
+        from end2_tf import delivery
 
-        artefacts = {"ensemble": self.plan.ensemble, **first}
-        finished = publish.Finished(
-            experiment=self.experiment,
-            data=self.data,
-            ensemble=self.ensemble,
-            students={method: artefact.path / "model.keras" for method, artefact in first.items()},
-            seconds={name: float((a.manifest() or {}).get("seconds", 0.0)) for name, a in artefacts.items()},
-            evaluation=self.plan.evaluation.path,
-            exports={
-                method: made.path
-                for method, made in self._export(
-                    [m for m in self.experiment.export.models if m in ("single", "ensemble", *first)]
-                ).items()
-            },
-        )
-        published = publish.publish(finished, self.zoo_dir, self.progress)
-        summary = f"{len(published.entries)} entries, {', '.join(published.entries)}"
-        removed = f"; removed, as this run has no such method: {', '.join(published.removed)}"
-        return False, self.zoo_dir, summary + (removed if published.removed else "")
+        return delivery.publish(self)
 
-    def _require(self, artefact: Artefact, stage: str) -> None:
+    def require(self, artefact: Artefact, stage: str) -> None:
         """Runs, and tells of, an earlier stage whose result isn't there, so that `--stage=report` alone works too."""
         if artefact.manifest() is None:
+            if distribution.num_workers() > 1:
+                raise ConfigError(
+                    f"{artefact.path} isn't there, and the workers that TF_CONFIG names train students and do nothing "
+                    f"else. Run --stage={stage} first, without TF_CONFIG."
+                )
             self.run_stage(stage)
 
 
-class Together:
-    """The progress of several trainings as one: the epochs of all of them.
+def _gpus() -> int:
+    import tensorflow as tf
 
-    Of those that haven't begun, the length is taken to be the mean of the others.
-
-    Args:
-        progress: Where to report it.
-        what: What is being trained.
-        before: How many trainings were done earlier.
-        total: How many there are, with those.
-    """
-
-    def __init__(self, progress: Report, what: str, before: int, total: int):
-        self.progress, self.what, self.before, self.total = progress, what, before, total
-        self.epochs: dict[Task, tuple[int, int]] = {}
-
-    def __call__(self, task: Task, what: str, done: int, of: int, figures: dict[str, float]) -> None:
-        if what == "training":
-            self.epochs[task] = done, of
-            shown = figures if task.kind == "member" else {}  # losses of different methods can't be compared
-            done_of_all = sum(epochs for epochs, _ in self.epochs.values())
-            mean_length = sum(length for _, length in self.epochs.values()) / len(self.epochs)
-            before, total = round(self.before * mean_length), round(self.total * mean_length)
-            self.progress(self.what, before + done_of_all, total, shown)
+    return len(tf.config.list_physical_devices("GPU"))
 
 
 def versions() -> dict[str, str]:

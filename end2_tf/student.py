@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +14,13 @@ from end2_tf import config, registry, training
 from end2_tf import options as option_values
 from end2_tf.data import checks
 from end2_tf.data.examples import Examples
-from end2_tf.data.pipeline import Order, Targets, batches, label_rows, label_targets
+from end2_tf.data.pipeline import Batches, Order, Targets, label_rows, label_targets
 from end2_tf.data.views import Views
 from end2_tf.ensemble import Ensemble
 from end2_tf.ensemble.ensemble import NORMALISING, check_network, closing_activation
 from end2_tf.errors import ConfigError, DataError, ModelError, ShapeError
 from end2_tf.layers import DirichletHead, SoftmaxHead
+from end2_tf.loop import Teach
 from end2_tf.losses import DistillationLoss
 from end2_tf.models import UncertaintyClassifier
 from end2_tf.transfer import Report, TransferSet, make_views, record_in_memory
@@ -170,21 +170,11 @@ def train(
         transfer, examples.inputs, None if use is None else use.inputs, view_seed, *views_folders
     )
     lesson = _lesson(loss, method, settings.epochs, examples, views, transfer, transfer_set, ensemble, backbone)
-    num_steps = order.steps_per_epoch * settings.epochs
     history = training.fit(
         backbone,
         loss,
-        lambda first: batches(
-            views,
-            order,
-            lesson.targets,
-            num_steps=num_steps,
-            first_step=first,
-            auxiliary=auxiliary_views,
-            num_views=lesson.num_views,
-            label_batch=lesson.label_batch,
-        ),
-        steps_per_epoch=order.steps_per_epoch,
+        Batches(views, order, lesson.targets, auxiliary=auxiliary_views, num_views=lesson.num_views),
+        teach=lesson.teach,
         epochs=settings.epochs,
         settings=method.optimizer or settings.optimizer,
         seed=seed,
@@ -205,7 +195,7 @@ class _Lesson:
     targets: Targets
     temperature: training.Temperature | None = None
     num_views: int | None = None
-    label_batch: Callable[[Any, Any, Any], Any] | None = None
+    teach: Teach | None = None
 
 
 def _lesson(loss, method, epochs, examples, views, transfer, transfer_set, ensemble, backbone) -> _Lesson:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import time
@@ -42,6 +43,7 @@ class Trainer:
         data_dir: Where TFDS keeps its data; None for its default.
         download: Whether TFDS may fetch what is missing.
         deterministic: Whether results must be bit-equal.
+        shared_by: See `Plan`.
     """
 
     def __init__(
@@ -52,11 +54,13 @@ class Trainer:
         data_dir: str | None = None,
         download: bool = False,
         deterministic: bool = False,
+        shared_by: str = "",
     ):
         self.experiment, self.root = experiment, root
         self.data_dir, self.download, self.deterministic = data_dir, download, deterministic
-        self.plan = Plan(experiment, root, data_dir, deterministic)
+        self.plan = Plan(experiment, root, data_dir, deterministic, shared_by)
         self.variants: Mapping[str, Trainer] = {}  # of other experiments in this workdir, for tasks that name them
+        self.strategy: Any = None  # of `distribution`, under which networks are made and trained; None: one device
 
     def of(self, task: Task) -> Trainer:
         """Returns the trainer of a task's experiment."""
@@ -131,10 +135,11 @@ class Trainer:
             report: Called with ("training", epochs done, epochs, last row) after each epoch.
         """
         trainer = self.of(task)
-        if task.kind == "member":
-            trainer._train_member(task.number, report)
-        else:
-            trainer._train_student(dataclasses.replace(task, variant=""), report)
+        with contextlib.nullcontext() if self.strategy is None else self.strategy.scope():
+            if task.kind == "member":
+                trainer._train_member(task.number, report)
+            else:
+                trainer._train_student(dataclasses.replace(task, variant=""), report)
 
     def _train_member(self, index: int, report: Report) -> None:
         from end2_tf import ensemble, student
@@ -151,7 +156,7 @@ class Trainer:
         )
 
     def _train_student(self, task: Task, report: Report) -> None:
-        from end2_tf import models, student, training, transfer
+        from end2_tf import distribution, models, student, training, transfer
         from end2_tf.ensemble import architecture, seed_of
 
         experiment, data, started = self.experiment, self.data, time.monotonic()
@@ -171,7 +176,9 @@ class Trainer:
         shown, folders = experiment.transfer, tuple(each.path for each in self.plan.recordings(task.method))
         if not self.plan.is_distilled(task.method):
             shown = Transfer(augmentation=self.plan.label_augmentation(task.method))
-        artefact.begin()
+        is_chief = distribution.is_chief()
+        if is_chief:
+            artefact.begin()
         seed = seed_of(experiment.seed, 1_000_000 + task.number)  # members count from 0
         backbone = self._seeded_backbone(task.method, seed)
         mixed = settings.mixed_precision and training.has_bfloat16()
@@ -194,6 +201,8 @@ class Trainer:
             report=report,
             field=field,
         )
+        if not is_chief:
+            return
         if network is not backbone:
             backbone.set_weights(network.get_weights())
             model = models.UncertaintyClassifier(

@@ -1,4 +1,4 @@
-"""Trains one Keras model by `compile`/`fit`: members and students alike.
+"""Trains one Keras model: members and students alike.
 
 Knows no data set and no loss by name. A training that was killed goes on from its last checkpoint and, with
 deterministic operations, ends in the same weights as one that wasn't.
@@ -21,9 +21,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from end2_tf import config, schedules
+from end2_tf import config, distribution, interrupts, schedules
 from end2_tf.checkpoint import Checkpoint
+from end2_tf.data.pipeline import Batches
 from end2_tf.errors import TrainingError
+from end2_tf.interrupts import Terminated
+from end2_tf.loop import Loop, Teach
 
 COLUMNS = ("epoch", "loss", "learning_rate", "temperature", "alpha0", "validation_error", "validation_nll")
 
@@ -93,33 +96,39 @@ def has_bfloat16() -> bool:
 
 
 def optimizer(settings: config.Optimizer, num_steps: int) -> keras.optimizers.Optimizer:
-    """Returns Adam with the schedule over `num_steps` steps; weight decay spares biases and normalisation.
+    """Returns the optimiser with the schedule over `num_steps` steps; weight decay spares biases and normalisation.
 
-    Weights are averaged over a tenth of the training at most, else the first ones would weigh too much.
+    Weights are averaged over a tenth of the training at most, else the first ones would weigh too much. Gradients are
+    clipped by whoever adds them up, see `loop.Loop`.
     """
-    rate = LearningRate(settings.schedule, settings.learning_rate, num_steps, settings.cycle, settings.floor)
-    adam = keras.optimizers.Adam(
-        learning_rate=rate,
-        weight_decay=settings.weight_decay or None,
-        global_clipnorm=settings.clip_norm,
-        use_ema=settings.average > 0,
-        ema_momentum=min(settings.average, max(0.0, 1 - 10 / num_steps)),
-    )
+    common: dict[str, Any] = {
+        "learning_rate": LearningRate(
+            settings.schedule, settings.learning_rate, num_steps, settings.cycle, settings.floor
+        ),
+        "weight_decay": settings.weight_decay or None,
+        "use_ema": settings.average > 0,
+        "ema_momentum": min(settings.average, max(0.0, 1 - 10 / num_steps)),
+    }
+    if settings.name == "sgd":
+        made = keras.optimizers.SGD(momentum=settings.momentum, **common)
+    else:
+        made = keras.optimizers.Adam(**common)
     if settings.weight_decay:
-        adam.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
-    return adam
+        made.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    return made
 
 
 @contextlib.contextmanager
 def averaged(model: keras.Model) -> Iterator[None]:
     """Gives a model in training its averaged weights for a while, where its optimiser averages them."""
     own = [np.asarray(v) for v in model.trainable_variables] if model.optimizer.use_ema else []
-    model.optimizer.finalize_variable_values(model.trainable_variables)
     try:
+        model.optimizer.finalize_variable_values(model.trainable_variables)
         yield
     finally:
-        for variable, value in zip(model.trainable_variables, own, strict=False):
-            variable.assign(value)
+        with interrupts.deferred():
+            for variable, value in zip(model.trainable_variables, own, strict=False):
+                variable.assign(value)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,12 +166,12 @@ Progress = Callable[[int, int, dict[str, float]], None]
 def fit(
     model: keras.Model,
     loss: keras.losses.Loss,
-    batches: Callable[[int], tf.data.Dataset],
+    batches: Batches,
     *,
-    steps_per_epoch: int,
     epochs: int,
     settings: config.Optimizer,
     seed: int,
+    teach: Teach | None = None,
     checkpoint: Path | None = None,
     temperature: Temperature | None = None,
     validate: Validate | None = None,
@@ -170,20 +179,21 @@ def fit(
     callbacks: list[keras.callbacks.Callback] | None = None,
     progress: Progress | None = None,
 ) -> list[dict[str, float]]:
-    """Trains `model` in place.
+    """Trains `model` in place, under the `tf.distribute` strategy in whose scope it was made and this is called.
 
     Args:
         model: From raw inputs to logits.
         loss: Of (targets, logits).
-        batches: first step → pipeline from that step to the end of the training.
-        steps_per_epoch, epochs: Length of the training.
+        batches: What to show.
+        epochs: Length of the training.
         settings: Optimiser.
         seed: Of dropout; the data's seed is in `batches`.
+        teach: See `loop.Loop`.
         checkpoint: Where to keep the state of an unfinished training; removed by the caller when its result is safe.
         temperature: Of each epoch, given to `loss.temperature`.
         validate: Called about 50 times over the training, for the history.
         tensorboard: Folder for TensorBoard's scalars.
-        callbacks: More Keras callbacks.
+        callbacks: More Keras callbacks; of those of batches, they get the last of each call of the graph.
         progress: Called with (epochs done, epochs, last row) after each epoch.
 
     Returns:
@@ -192,36 +202,104 @@ def fit(
     Raises:
         TrainingError: the loss is no longer finite; the last good checkpoint is kept.
     """
-    num_steps = steps_per_epoch * epochs
-    model.compile(
-        optimizer=optimizer(settings, num_steps),
-        loss=loss,
-        steps_per_execution=steps_per_execution(steps_per_epoch),
-        jit_compile=False,  # on CPU, XLA takes seconds to compile and gains nothing on networks this small
-    )
+    num_steps = batches.steps_per_epoch * epochs
+    # Compiled for callbacks, which look for optimiser and loss there; the loop makes the steps.
+    model.compile(optimizer=optimizer(settings, num_steps), loss=loss, jit_compile=False)
     model.optimizer.build(model.trainable_variables)
     variables = [*model.trainable_variables, *model.non_trainable_variables, *model.optimizer.variables]
-    state = Checkpoint(checkpoint, variables)
-    rows = _rows(state.restore())
-    if len(rows) < epochs:
-        history = _History(state, rows, epochs, temperature, validate, seed, progress)
-        scalars = [keras.callbacks.TensorBoard(tensorboard, write_graph=False)] if tensorboard else []
-        model.fit(
-            batches(len(rows) * steps_per_epoch),
-            initial_epoch=len(rows),
-            epochs=epochs,
-            steps_per_epoch=steps_per_epoch,
-            shuffle=False,  # the pipeline has its own order
-            verbose=0,
-            callbacks=[history, *scalars, *(callbacks or [])],
+    is_chief = distribution.is_chief()
+    state = _State(Checkpoint(checkpoint, variables, is_read_only=not is_chief))
+    if len(state.rows) < epochs:
+        history = _History(state, epochs, temperature, validate if is_chief else None, seed, progress)
+        scalars = [keras.callbacks.TensorBoard(tensorboard, write_graph=False)] if tensorboard and is_chief else []
+        every = keras.callbacks.CallbackList(
+            [history, *scalars, *(callbacks or [])], model=model, epochs=epochs, steps=batches.steps_per_epoch
         )
+        loop = Loop(model, loss, clip_norm=settings.clip_norm, teach=teach)
+        try:
+            _train(loop, batches, state, every, epochs)
+        except (KeyboardInterrupt, Terminated):
+            if state.is_whole:
+                state.save()
+            raise
     model.optimizer.finalize_variable_values(model.trainable_variables)  # a checkpoint's own aren't averaged
     if not all(np.isfinite(np.asarray(w)).all() for w in model.trainable_variables):
         raise TrainingError(
             "the weights aren't finite any more. Try a smaller learning rate, or optimizer.clip_norm=10."
         )
     _forget_training(model)
-    return rows
+    return state.rows
+
+
+def _train(loop: Loop, batches: Batches, state: _State, callbacks: keras.callbacks.CallbackList, epochs: int) -> None:
+    """Makes the steps from the state's on, and tells the callbacks."""
+    length = batches.steps_per_epoch
+    calls = loop.run(batches, state.step, epochs * length)
+    callbacks.on_train_begin()
+    while (epoch := len(state.rows)) < epochs:
+        if state.step == epoch * length:
+            callbacks.on_epoch_begin(epoch)
+        while state.step < (epoch + 1) * length:  # a state may be that of an epoch's last step
+            with interrupts.deferred():  # between steps and their count
+                state.is_whole = False
+                losses = next(calls)
+                _check_finite(losses, batches, state)
+                state.count(losses)
+            callbacks.on_train_batch_end(state.step - epoch * length - 1, {"loss": state.loss})
+            state.save_now_and_then()
+        callbacks.on_epoch_end(epoch, {"loss": state.loss})
+    callbacks.on_train_end()
+
+
+def _check_finite(losses: np.ndarray, batches: Batches, state: _State) -> None:
+    bad = np.flatnonzero(~np.isfinite(losses[:, 0]))
+    if not len(bad):
+        return
+    step = state.step + int(bad[0])
+    epoch = step // batches.steps_per_epoch
+    path = state.checkpoint.path
+    kept = f" The last good state is in {path}." if path is not None and path.is_file() else ""
+    raise TrainingError(
+        f"the loss is {losses[bad[0], 0]} at step {step + 1}, in epoch {epoch + 1}, on batch "
+        f"{batches.digest(step)}. Try a smaller learning rate, or clip gradients with optimizer.clip_norm=10.{kept}"
+    )
+
+
+class _State:
+    """Where a training is: its steps, the sums of this epoch's losses, the rows of the epochs before, the variables."""
+
+    def __init__(self, checkpoint: Checkpoint):
+        self.checkpoint = checkpoint
+        self.is_whole = True  # whether the variables are those after `step`
+        self.step, self._sums, self.rows = 0, np.zeros(2), list[dict[str, float]]()
+        found = checkpoint.restore("step", "sums", "rows")
+        if found is not None:
+            self.step, self._sums = int(found["step"]), found["sums"]
+            self.rows = [dict(zip(COLUMNS, map(float, row), strict=True)) for row in found["rows"]]
+
+    @property
+    def loss(self) -> float:
+        """The mean loss of the epoch's examples so far."""
+        return float(self._sums[0] / self._sums[1])
+
+    def count(self, losses: np.ndarray) -> None:
+        self._sums = self._sums + losses.sum(0)
+        self.step += len(losses)
+        self.is_whole = True
+
+    def end_epoch(self, row: dict[str, float]) -> None:
+        with interrupts.deferred():
+            self.rows.append(row)
+            self._sums = np.zeros(2)
+
+    def save(self) -> None:
+        with interrupts.deferred():
+            rows = np.asarray([[row[c] for c in COLUMNS] for row in self.rows], np.float64)
+            self.checkpoint.save(step=np.asarray(self.step), sums=self._sums, rows=rows.reshape(-1, len(COLUMNS)))
+
+    def save_now_and_then(self) -> None:
+        if self.checkpoint.is_due:
+            self.save()
 
 
 def _forget_training(model: keras.Model) -> None:
@@ -230,44 +308,31 @@ def _forget_training(model: keras.Model) -> None:
     model.compiled = False
 
 
-def _rows(history: np.ndarray | None) -> list[dict[str, float]]:
-    return [] if history is None else [dict(zip(COLUMNS, map(float, row), strict=True)) for row in history]
-
-
-def steps_per_execution(steps_per_epoch: int) -> int:
-    """Returns how many steps one call of the graph makes: a divisor of the epoch, since Keras makes whole calls."""
-    if steps_per_epoch <= 100:
-        return steps_per_epoch
-    return max(k for k in range(1, 33) if steps_per_epoch % k == 0)
-
-
 class _History(keras.callbacks.Callback):
-    """Sets what depends on the epoch, notes what came of it, keeps checkpoints."""
+    """Sets what depends on the epoch, and notes what came of it."""
 
-    def __init__(self, state, rows, epochs, temperature, validate, seed, progress):
+    def __init__(self, state, epochs, temperature, validate, seed, progress):
         super().__init__()
-        self.state, self.rows, self.epochs = state, rows, epochs
+        self.state, self.epochs = state, epochs
         self.temperature, self.validate, self.seed, self.progress = temperature, validate, seed, progress
         self.every = max(1, epochs // 50)
 
+    def on_train_begin(self, logs=None):
+        self._set_temperature(len(self.state.rows))  # also in the middle of an epoch
+
     def on_epoch_begin(self, epoch, logs=None):
-        if self.temperature is not None:
-            self.model.loss.temperature.assign(self.temperature(epoch))
+        self._set_temperature(epoch)
         for number, generator in enumerate(_seed_generators(self.model)):
             generator.state.assign(np.random.SeedSequence([self.seed, number, epoch]).generate_state(2))
 
+    def _set_temperature(self, epoch):
+        if self.temperature is not None:
+            self.model.loss.temperature.assign(self.temperature(epoch))
+
     def on_epoch_end(self, epoch, logs=None):
-        loss = float((logs or {})["loss"])
-        if not math.isfinite(loss):
-            step = (epoch + 1) * (self.params.get("steps") or 0)
-            kept = f" The last good state is in {self.state.path}." if self.state.path else ""
-            raise TrainingError(
-                f"the loss is {loss} in epoch {epoch + 1} (by step {step}). Try a smaller learning rate, "
-                f"or clip gradients with optimizer.clip_norm=10.{kept}"
-            )
-        optimizer = self.model.optimizer
         row = dict.fromkeys(COLUMNS, math.nan)
-        row |= {"epoch": float(epoch + 1), "loss": loss, "learning_rate": float(np.asarray(optimizer.learning_rate))}
+        rate = float(np.asarray(self.model.optimizer.learning_rate))
+        row |= {"epoch": float(epoch + 1), "loss": self.state.loss, "learning_rate": rate}
         row["temperature"] = self.temperature(epoch) if self.temperature is not None else 1.0
         last = epoch + 1 == self.epochs
         if self.validate is not None and (last or (epoch + 1) % self.every == 0):
@@ -278,14 +343,11 @@ class _History(keras.callbacks.Callback):
                     f"the network's outputs aren't finite any more after epoch {epoch + 1}. Try a smaller learning "
                     "rate, or clip gradients with optimizer.clip_norm=10."
                 )
-        self.rows.append(row)
+        self.state.end_epoch(row)
         if logs is not None:  # for TensorBoard
             logs.update({k: v for k, v in row.items() if k not in ("epoch", "loss") and math.isfinite(v)})
-        history = np.asarray([[row[c] for c in COLUMNS] for row in self.rows], np.float64)
-        if last:
-            self.state.save(history)
-        else:
-            self.state.save_now_and_then(history)
+        if last or self.state.checkpoint.is_due:
+            self.state.save()
         if self.progress is not None:
             self.progress(epoch + 1, self.epochs, row)
 

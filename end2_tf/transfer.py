@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -228,11 +229,18 @@ def recorded_views(settings: config.Transfer, augmentation: Augmentation) -> lis
     return list(range(settings.num_views))
 
 
-def num_bytes(settings: config.Transfer, views: Views, num_members: int, num_classes: int) -> int:
-    """Returns how much `record` will write."""
-    numbers = recorded_views(settings, views.augmentation)
-    kept = views.inputs.nbytes if settings.keep_inputs and CLEAN not in numbers else 0
-    logits = len(views.inputs) * num_members * num_classes * np.dtype(settings.dtype).itemsize
+def num_bytes(
+    settings: config.Transfer,
+    augmentation: Augmentation,
+    shape: tuple[int, ...],
+    dtype: Any,
+    num_members: int,
+    num_classes: int,
+) -> int:
+    """Returns how much `record` writes for inputs of that shape, (n, ...), and dtype under an augmentation."""
+    numbers = recorded_views(settings, augmentation)
+    kept = math.prod(shape) * np.dtype(dtype).itemsize if settings.keep_inputs and CLEAN not in numbers else 0
+    logits = shape[0] * num_members * num_classes * np.dtype(settings.dtype).itemsize
     return len(numbers) * (logits + kept)
 
 

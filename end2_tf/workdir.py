@@ -16,7 +16,7 @@ import shutil
 import tempfile
 import threading
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -217,6 +217,21 @@ class Workdir:
             yield
         finally:
             lock.release()
+
+
+@contextlib.contextmanager
+def lock_each(paths: Iterable[Path]) -> Iterator[None]:
+    """Holds several locks; where another process has one of them, raises WorkdirError at once."""
+    with contextlib.ExitStack() as stack:
+        for path in paths:
+            lock = filelock.FileLock(path, timeout=0)
+            try:
+                stack.enter_context(lock)
+            except filelock.Timeout:
+                raise WorkdirError(f"another run holds {path}. Wait for it, or leave out what it does.") from None
+            except OSError as error:
+                raise WorkdirError(_os_message(path, error)) from error
+        yield
 
 
 def _os_message(path: Path, error: OSError) -> str:

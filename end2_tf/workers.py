@@ -1,4 +1,4 @@
-"""Trains side by side: fresh processes of one thread and one core each, which take tasks until none is left.
+"""Trains side by side: fresh processes of one thread and core, or one GPU, each, which take tasks until none is left.
 
 Small networks don't fill several threads; two processes of one thread train up to twice the examples of one process of
 two. The parent writes a worker's standard input: first what the run is, then a task at a time. The worker answers on
@@ -19,25 +19,30 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from end2_tf import checkpoint, config, errors, machine
+from end2_tf import checkpoint, config, errors, interrupts, machine
 from end2_tf.errors import End2Error, TrainingError
+from end2_tf.interrupts import Terminated
 from end2_tf.progress import Report
 from end2_tf.tasks import Task, Trainer
 from end2_tf.workdir import Workdir
 
 # TensorFlow leaves oneDNN off on processors without AVX-512, where CNNs train 1.6 times as fast with it all the same.
 ENVIRONMENT = {"TF_CPP_MIN_LOG_LEVEL": "2", "KERAS_BACKEND": "tensorflow", "TF_ENABLE_ONEDNN_OPTS": "1"}
+GRACE_SECONDS = 10.0  # for workers to save what they have, where they are terminated
 COMMAND = (sys.executable, "-P", "-m", "end2_tf.workers")
 
 TaskReport = Callable[[Task, str, int, int, dict[str, float]], None]
 """(task, what, done, of, figures): a worker's `progress.Report`."""
 
 
-def train(tasks: Sequence[Task], num_workers: int, trainer: Trainer, report: TaskReport) -> None:
+def train(
+    tasks: Sequence[Task], num_workers: int, trainer: Trainer, report: TaskReport, *, on_gpus: bool = False
+) -> None:
     """Does tasks in worker processes.
 
     Args:
@@ -45,21 +50,42 @@ def train(tasks: Sequence[Task], num_workers: int, trainer: Trainer, report: Tas
         num_workers: How many processes, at most one a task.
         trainer: What the tasks belong to; its workdir stays locked by this process.
         report: Called with progress.
+        on_gpus: Whether each has a GPU of its own, instead of a core.
 
     Raises:
         End2Error: what a task raised; the others are ended.
         TrainingError: a worker died; says of what.
     """
+    places = {task: str(trainer.artefact(task).path) for task in tasks}
+    run(describe(trainer), places, num_workers, report, on_gpus=on_gpus)
+
+
+def run(
+    description: dict[str, Any],
+    places: Mapping[Task, str],
+    num_workers: int,
+    report: TaskReport,
+    *,
+    on_gpus: bool = False,
+) -> None:
+    """Does tasks in worker processes, without a trainer of its own; see `train`.
+
+    Args:
+        description: What `describe` says of their trainer.
+        places: The tasks, and for each the folder where its result is kept.
+        num_workers, report, on_gpus: See `train`.
+    """
     events: queue.SimpleQueue[tuple[_Worker, dict[str, Any] | None]] = queue.SimpleQueue()
-    waiting = collections.deque(tasks)
+    waiting = collections.deque(places)
     crew: list[_Worker] = []
-    places = machine.cores()
+    cores = machine.cores()
     try:
-        for number in range(min(num_workers, len(tasks))):
+        for number in range(min(num_workers, len(places))):
             # With fewer workers than cores the system places them better: two runs would pin to the same ones.
-            core = places[number] if num_workers == len(places) else None
-            crew.append(_Worker(_description(trainer, core), events))
-            crew[-1].give(waiting.popleft(), trainer)
+            core = cores[number] if num_workers == len(cores) and not on_gpus else None
+            own = {"core": core, "threads": None if on_gpus else 1}
+            crew.append(_Worker(description | own, events, machine.gpu_of(number) if on_gpus else None))
+            crew[-1].give(waiting.popleft(), places)
         while any(worker.task for worker in crew):
             worker, message = events.get()
             if worker.task is None:
@@ -73,22 +99,29 @@ def train(tasks: Sequence[Task], num_workers: int, trainer: Trainer, report: Tas
             elif "crash" in message:
                 raise RuntimeError(f"{worker.task} failed in a process of its own:\n{message['crash']}")
             elif waiting:
-                worker.give(waiting.popleft(), trainer)
+                worker.give(waiting.popleft(), places)
             else:
                 worker.dismiss()
+    except (KeyboardInterrupt, Terminated):
+        for worker in crew:
+            worker.terminate()
+        until = time.monotonic() + GRACE_SECONDS
+        for worker in crew:
+            worker.wait(until - time.monotonic())
+        raise
     finally:
         for worker in crew:
             worker.stop()
 
 
-def _description(trainer: Trainer, core: int | None) -> dict[str, Any]:
+def describe(trainer: Trainer) -> dict[str, Any]:
+    """Returns what a worker needs to know to do a trainer's tasks, as JSON has it."""
     return {
         **_own(trainer),
         "variants": {name: _own(variant) for name, variant in trainer.variants.items()},
         "workdir": str(trainer.root.path),
         "data_dir": trainer.data_dir,
         "deterministic": trainer.deterministic,
-        "core": core,
         "seconds_between": checkpoint.SECONDS_BETWEEN,
     }
 
@@ -106,11 +139,10 @@ def _own(trainer: Trainer) -> dict[str, Any]:
 class _Worker:
     """A worker as its parent sees it: a process, and the task that it is at."""
 
-    def __init__(self, description: dict[str, Any], events: queue.SimpleQueue[Any]):
+    def __init__(self, description: dict[str, Any], events: queue.SimpleQueue[Any], gpu: str | None = None):
         self.task: Task | None = None
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by stop
-        # The parent's own search path, in its order, whatever way it was started.
-        path = os.pathsep.join(os.path.abspath(folder) for folder in sys.path)
+        own = {} if gpu is None else {"CUDA_VISIBLE_DEVICES": gpu}
         self._process = subprocess.Popen(
             COMMAND,
             stdin=subprocess.PIPE,
@@ -118,7 +150,7 @@ class _Worker:
             stderr=self._errors,
             text=True,
             encoding="utf-8",
-            env={**ENVIRONMENT, **os.environ, "PYTHONPATH": path},
+            env={**ENVIRONMENT, **os.environ, **own, "PYTHONPATH": machine.search_path()},
         )
         self._streams: tuple[Any, Any, Any] = (self._process.stdin, self._process.stdout, self._errors)
         self._reader = threading.Thread(target=self._listen, args=(self._process.stdout, events), daemon=True)
@@ -137,13 +169,22 @@ class _Worker:
         with contextlib.suppress(OSError):  # it is dead, which the end of its output tells
             print(json.dumps(message), file=self._process.stdin, flush=True)
 
-    def give(self, task: Task, trainer: Trainer) -> None:
+    def give(self, task: Task, places: Mapping[Task, str]) -> None:
         self.task = task
-        self._send({"task": dataclasses.asdict(task), "path": str(trainer.artefact(task).path)})
+        self._send({"task": dataclasses.asdict(task), "path": places[task]})
 
     def dismiss(self) -> None:
         self.task = None
         self.stop()
+
+    def terminate(self) -> None:
+        """Asks the process to save what it has and end."""
+        self._process.terminate()
+
+    def wait(self, seconds: float) -> None:
+        """Waits for the process to end, for so long at most."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(max(0.0, seconds))
 
     def stop(self) -> None:
         """Ends the process at once; called again it does nothing."""
@@ -176,7 +217,8 @@ class _Worker:
 
 def main() -> None:
     """Does the tasks that standard input names, until it ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which ends its workers
+    interrupts.install()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which terminates its workers
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # so that whatever libraries print is no answer
 
@@ -190,6 +232,8 @@ def main() -> None:
         while True:
             _do(inbox.get(), trainer, lambda *progress: send(progress=progress))
             send(done=True)
+    except Terminated:
+        pass  # by its parent, which knows
     except End2Error as error:
         send(error=type(error).__name__, text=str(error))
     except Exception:
@@ -208,7 +252,7 @@ def _open(description: dict[str, Any]) -> Trainer:
     core = description["core"]
     if core is not None and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {core})  # before TensorFlow counts the cores
-    _start_tensorflow(description["deterministic"])
+    _start_tensorflow(description["deterministic"], description["threads"])
     checkpoint.SECONDS_BETWEEN = description["seconds_between"]
     root = Workdir(description["workdir"])
 
@@ -227,11 +271,12 @@ def _open(description: dict[str, Any]) -> Trainer:
     return trainer
 
 
-def _start_tensorflow(deterministic: bool) -> None:
+def _start_tensorflow(deterministic: bool, threads: int | None) -> None:
     import tensorflow as tf
 
-    tf.config.threading.set_intra_op_parallelism_threads(1)
-    tf.config.threading.set_inter_op_parallelism_threads(1)
+    if threads is not None:
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+        tf.config.threading.set_inter_op_parallelism_threads(threads)
     if deterministic:
         tf.config.experimental.enable_op_determinism()
 

@@ -9,12 +9,12 @@ import sys
 import time
 from pathlib import Path
 
+import filelock
 import keras
 import numpy as np
 import pytest
 
-from end2_tf import checkpoint, cli, machine, registry, stages, uncertainty
-from end2_tf.tasks import Task
+from end2_tf import cli, machine, registry, stages, uncertainty
 from end2_tf.workdir import Workdir
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -218,18 +218,11 @@ def test_a_diverged_student_is_not_published(tmp_path, capsys):
 
 # A run that is killed goes on, and ends where it would have ended.
 
-KILLABLE = f"""
-import sys
-sys.path.insert(0, {str(ROOT)!r})
-from end2_tf import checkpoint, cli
-checkpoint.SECONDS_BETWEEN = 0.0
-sys.exit(cli.main(sys.argv))
-"""
-
 
 def _start(arguments):
-    command = [sys.executable, "-c", KILLABLE, *arguments[1:]]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ})
+    command = [sys.executable, str(ROOT / "main.py"), *arguments[1:]]
+    environment = {**os.environ, "END2_TF_CHECKPOINT_SECONDS": "0"}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
 
 
 def _kill_when(process, condition, seconds=120):
@@ -279,19 +272,6 @@ def test_killed_runs_end_in_the_same_numbers(tmp_path, engine):
         assert float(a["value"] or 0) == pytest.approx(float(b["value"] or 0), abs=1e-6)
 
 
-def test_checkpoint_that_is_broken_is_ignored(tmp_path):
-    variables = [keras.Variable(np.ones(3)), keras.Variable(np.zeros((2, 2)))]
-    state = checkpoint.Checkpoint(tmp_path / "c.npz", variables)
-    state.save(np.arange(4.0))
-    variables[0].assign(np.zeros(3))
-    np.testing.assert_array_equal(state.restore(), np.arange(4.0))
-    np.testing.assert_array_equal(variables[0], np.ones(3))
-    (tmp_path / "c.npz").write_bytes((tmp_path / "c.npz").read_bytes()[:100])
-    variables[0].assign(np.full(3, 5.0))
-    assert state.restore() is None
-    np.testing.assert_array_equal(variables[0], np.full(3, 5.0))
-
-
 @pytest.mark.parametrize(
     ("jobs", "cores", "tasks", "deterministic", "gpus", "expected"),
     [
@@ -312,30 +292,6 @@ def test_number_of_workers(tmp_path, monkeypatch, jobs, cores, tasks, determinis
     run = stages.Run("x", registry.experiments()["spirals_mlp_end2"], Workdir(tmp_path), jobs=jobs)
     run.deterministic = deterministic
     assert run._num_workers(tasks) == expected
-
-
-def test_progress_of_several_trainings_is_one():
-    seen = []
-    together = stages.Together(lambda *report: seen.append(report), "training 4 members", before=1, total=4)
-    first, second = Task("member", 1), Task("member", 2)
-    together(first, "training", 7, 10, {"loss": 0.5})  # resumed
-    together(second, "statistics", 3, 5, {})
-    together(second, "training", 1, 10, {"loss": 0.6})
-    together(first, "training", 8, 10, {"loss": 0.4})
-    assert seen == [
-        ("training 4 members", 17, 40, {"loss": 0.5}),
-        ("training 4 members", 18, 40, {"loss": 0.6}),
-        ("training 4 members", 19, 40, {"loss": 0.4}),
-    ]
-
-
-def test_progress_of_trainings_of_different_lengths():
-    seen = []
-    together = stages.Together(lambda *report: seen.append(report[1:3]), "training", before=0, total=3)
-    together(Task("student", 0, "end2", "short"), "training", 1, 10, {})
-    together(Task("student", 0, "end2", "long"), "training", 5, 20, {})
-    together(Task("student", 1, "end2", "long"), "training", 2, 30, {})
-    assert seen == [(1, 30), (6, 45), (8, 60)]
 
 
 def test_what_was_measured_on_validation_is_not_published(tmp_path, capsys):
@@ -391,3 +347,66 @@ def test_only_a_runs_own_models_are_exported(finished, capsys):
     assert "export.models" in capsys.readouterr().err
     assert cli.main(_args(finished, "--stage=export")) == 2  # end2_aux, which this run doesn't train
     assert "'end2_aux'" in capsys.readouterr().err
+
+
+# An ensemble by an array of jobs.
+
+ARRAY = (*SMALL, "ensemble.num_members=3", "ensemble.epochs=2", 'ensemble.options={"hidden": [8], "dropout": 0.1}')
+
+
+def test_members_by_an_array_of_jobs_are_those_of_one_run(tmp_path, capsys):
+    array, whole = tmp_path / "array", tmp_path / "whole"
+    for members, told in (
+        ("2:3", "members 2 to 2; 2 of 3 are missing"),
+        ("0:2", "all 3 members are there; --stage=ensemble without --members puts them together"),
+    ):
+        arguments = _args(array, "--stage=ensemble", f"--members={members}", "--deterministic", changes=ARRAY)
+        assert cli.main(arguments) == 0
+        assert told in capsys.readouterr().out
+        assert not list(array.glob("ensemble/*/manifest.json"))
+    trained = {path: path.stat().st_mtime_ns for path in array.glob("ensemble/*/member_*.keras")}
+    for folder in array, whole:
+        assert cli.main(_args(folder, "--stage=ensemble", "--deterministic", changes=ARRAY)) == 0
+    assert trained == {path: path.stat().st_mtime_ns for path in array.glob("ensemble/*/member_*.keras")}
+    (one,), (other,) = (folder.glob("ensemble/*/manifest.json") for folder in (array, whole))
+    assert _json(one)["weights"] == _json(other)["weights"]
+    assert not list(array.glob("ensemble/*/.member_*"))
+
+
+def test_a_member_that_another_job_trains_is_left_to_it(tmp_path, capsys):
+    arguments = _args(tmp_path, "--stage=ensemble", "--members=0:2", changes=ARRAY)
+    assert cli.main(_args(tmp_path, "--stage=ensemble", "--members=2:3", changes=ARRAY)) == 0
+    (folder,) = tmp_path.glob("ensemble/*")
+    with filelock.FileLock(folder / ".member_001.lock"):
+        assert cli.main(arguments) == 3
+    said = capsys.readouterr().err
+    assert ".member_001.lock. Wait for it, or leave out what it does." in said
+    assert not (folder / "member_000.keras").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--members=3"], "--members is '3'. Allowed: first:end, for instance 0:3 for all of ensemble.num_members."),
+        (["--members=2:2"], "--members is '2:2'. Allowed: first:end"),
+        (["--members=0:4"], "--members is '0:4'. Allowed: first:end"),
+        (["--members=0:1", "--stage=all"], "--members is for training members. Add --stage=ensemble"),
+        (["--members=0:1", "--set", "ensemble.models=x.keras"], "--members is for training members."),
+        (["--launcher=slurm"], "--launcher is 'slurm', which isn't a launcher."),
+        (["--ray_address=x:1"], "--ray_address is given, but --launcher is 'local'. Add --launcher=ray."),
+        (["--strategy=mirror"], "--strategy is 'mirror'. Allowed: auto, one_device, mirrored"),
+        (["--strategy=workers:2"], "--strategy is 'workers:2', which is for students. Say --stage=student"),
+        (["--members=0:1", "--deterministic", "--set", "ensemble.options.dropout=0"], "Set ensemble.engine=sequential"),
+    ],
+)
+def test_what_cant_be_launched(tmp_path, capsys, more, message):
+    assert cli.main([*_args(tmp_path, "--stage=ensemble", changes=ARRAY), *more]) == 2
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.glob("ensemble/*/*.keras"))
+
+
+def test_workers_train_students_and_nothing_else(tmp_path, capsys, monkeypatch):
+    cluster = {"worker": ["a:1", "b:1"]}
+    monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": cluster, "task": {"type": "worker", "index": 0}}))
+    assert cli.main(_args(tmp_path, "--stage=ensemble")) == 2
+    assert "Run --stage=transfer first, without TF_CONFIG, then --stage=student." in capsys.readouterr().err

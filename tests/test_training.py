@@ -6,7 +6,9 @@ import pytest
 import tensorflow as tf
 
 from end2_tf import training
-from end2_tf.config import Method, Optimizer
+from end2_tf.config import Augmentation, Method, Optimizer
+from end2_tf.data.pipeline import Batches, Order
+from end2_tf.data.views import Views
 from end2_tf.errors import TrainingError
 from end2_tf.losses import CrossEntropy
 
@@ -23,15 +25,7 @@ def _model(dropout=0.0):
     return keras.Model(inputs, keras.layers.Dense(2)(x))
 
 
-def _batches(epochs):
-    def start(first):
-        rows = lambda s: (
-            tf.gather(X, tf.range(8) + 8 * tf.cast(s % STEPS, tf.int32)),
-            tf.gather(Y, tf.range(8) + 8 * tf.cast(s % STEPS, tf.int32)),
-        )
-        return tf.data.Dataset.range(first, epochs * STEPS).map(rows)
-
-    return start
+BATCHES = Batches(Views(Augmentation(), X, 0), Order(len(X), 8, 0), lambda epoch, view, ids: Y[ids])
 
 
 def _fit(model, epochs=4, **more):
@@ -39,8 +33,7 @@ def _fit(model, epochs=4, **more):
     return training.fit(
         model,
         CrossEntropy(),
-        _batches(epochs),
-        steps_per_epoch=STEPS,
+        BATCHES,
         epochs=epochs,
         settings=settings,
         seed=2**31 - 1,
@@ -90,16 +83,8 @@ def test_an_interrupted_training_ends_in_the_same_weights(tmp_path, monkeypatch,
 def test_a_loss_that_is_not_finite_stops_with_advice():
     model = _model()
     model.layers[-1].bias.assign(np.full(2, np.nan, np.float32))
-    with pytest.raises(TrainingError, match=r"the loss is nan in epoch 1 \(by step 5\)\. Try a smaller learning rate"):
+    with pytest.raises(TrainingError, match=r"the loss is nan at step 1, in epoch 1, on batch [0-9a-f]{16}\. Try"):
         _fit(model)
-
-
-@pytest.mark.parametrize(
-    ("steps", "expected"), [(1, 1), (30, 30), (100, 100), (391, 23), (430, 10), (353, 1), (352, 32)]
-)
-def test_steps_per_execution_divides_the_epoch(steps, expected):
-    assert training.steps_per_execution(steps) == expected
-    assert steps % expected == 0
 
 
 def test_temperature_is_a_function_of_the_epoch():
@@ -131,7 +116,8 @@ def test_the_result_is_a_moving_average_of_the_weights():
     model, by_hand = _model(), _model()
     adam = training.optimizer(Optimizer(learning_rate=1e-2, schedule="constant"), 25 * STEPS)
     means = [np.asarray(v) for v in by_hand.trainable_variables]
-    for step, (x, y) in enumerate(_batches(25)(0)):
+    for step in range(25 * STEPS):
+        x, y = BATCHES.arrays(step)
         with tf.GradientTape() as tape:
             loss = CrossEntropy()(y, by_hand(x))
         adam.apply(tape.gradient(loss, by_hand.trainable_variables), by_hand.trainable_variables)

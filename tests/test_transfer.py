@@ -66,7 +66,13 @@ def test_views_are_recorded_on_what_the_student_will_see(tmp_path, ensemble, dat
     assert not np.allclose(recorded.train.logits[0], recorded.train.logits[1])
     assert len(list(tmp_path.glob("*/inputs_*.npy"))) == (6 if keep_inputs else 0)
     total = sum(path.stat().st_size for path in tmp_path.glob("*/*.npy"))
-    assert total == pytest.approx(sum(transfer.num_bytes(settings, part, 4, 3) for part in views), rel=0.5)
+    assert total == pytest.approx(
+        sum(
+            transfer.num_bytes(settings, part.augmentation, part.inputs.shape, part.inputs.dtype, 4, 3)
+            for part in views
+        ),
+        rel=0.5,
+    )
 
 
 def test_a_mixture_needs_members_that_see_it():

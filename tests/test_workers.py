@@ -39,7 +39,7 @@ def train(self, task, report):
     time.sleep(60 if kind == {LONG} else 0.1)
 
 tasks.Trainer.train = train
-workers._start_tensorflow = lambda deterministic: None
+workers._start_tensorflow = lambda deterministic, threads: None
 workers.main()
 """
 
@@ -95,7 +95,7 @@ def train(self, task, report):
     report("training", epochs, epochs, {"data": mine.data, "others": sum(map(len, held[1:]))})
 
 tasks.Trainer.train = train
-workers._start_tensorflow = lambda deterministic: None
+workers._start_tensorflow = lambda deterministic, threads: None
 workers.main()
 """
 

@@ -33,7 +33,7 @@ def logits(
         for _ in range(convolutions):
             x = keras.layers.Conv2D(width, 3, padding="same", use_bias=not batch_norm)(x)
             if batch_norm:
-                x = keras.layers.BatchNormalization(momentum=0.9)(x)
+                x = keras.layers.BatchNormalization(momentum=0.9, synchronized=True)(x)
             x = keras.layers.ReLU()(x)
         x = keras.layers.MaxPooling2D(2)(x)
     x = keras.layers.Flatten()(x)

@@ -35,7 +35,7 @@ def logits(
     for filters, convolutions in BLOCKS:
         for _ in range(convolutions):
             x = keras.layers.Conv2D(filters, 3, padding="same", kernel_initializer=_initializer())(x)
-            x = keras.layers.BatchNormalization(momentum=momentum)(x)
+            x = keras.layers.BatchNormalization(momentum=momentum, synchronized=True)(x)
             x = keras.layers.LeakyReLU(slope)(x)
             if convolution_dropout:
                 x = keras.layers.Dropout(convolution_dropout)(x)

@@ -75,6 +75,16 @@ class Source:
 
 
 @dataclass(frozen=True, config=_STRICT)
+class Expected:
+    """What data that aren't here will be: `--describe` plans with it."""
+
+    input_shape: tuple[Count, ...]
+    num_classes: Count
+    train: Count  # examples, without those held out
+    auxiliary: CountOrZero = 0
+
+
+@dataclass(frozen=True, config=_STRICT)
 class Data:
     """The in-domain data, auxiliary inputs without labels, and the further test sets.
 
@@ -92,12 +102,15 @@ class Data:
     shifted: dict[str, Source] = dataclasses.field(default_factory=dict)
     max_train: Count | None = None  # use only so many examples, chosen by seed
     max_test: Count | None = None  # of validation, calibration, test and each OOD or shifted set
+    expected: Expected | None = None
 
 
 @dataclass(frozen=True, config=_STRICT)
 class Optimizer:
-    """Adam and its learning rate over a training; see end2_tf.schedules for the shapes."""
+    """The optimiser and its learning rate over a training; see end2_tf.schedules for the shapes."""
 
+    name: Literal["adam", "sgd"] = "adam"
+    momentum: ShareBelowOne = 0.9  # sgd
     learning_rate: Positive = 1e-3
     schedule: Literal["constant", "cosine", "one_cycle"] = "cosine"
     cycle: Fraction = 2 / 3  # one_cycle: share of the training that the cycle takes

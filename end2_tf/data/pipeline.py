@@ -7,6 +7,7 @@ resumes at step n sees what an uninterrupted one would have seen from there on.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Callable
 from typing import Any
 
@@ -78,54 +79,95 @@ class _LastPermutations:
 _permutation = _LastPermutations()
 
 
-def batches(
-    views: Views,
-    order: Order,
-    targets: Targets,
-    *,
-    num_steps: int,
-    first_step: int = 0,
-    auxiliary: Views | None = None,
-    num_views: int | None = None,
-    label_batch: Callable[[Any, Any, Any], Any] | None = None,
-) -> tf.data.Dataset:
-    """Returns the batches of steps `first_step` to `num_steps`, as (inputs float32, targets).
+@dataclasses.dataclass(frozen=True)
+class Share:
+    """Which part of each batch a pipeline makes: that of `count` replicas, from number `first` on, of `total`."""
+
+    first: int = 0
+    count: int = 1
+    total: int = 1
+
+
+class Batches:
+    """The batches of a training.
 
     Args:
         views: The in-domain inputs and their augmentation.
         order: Which examples make up a batch.
         targets: Looks up a batch's targets.
-        num_steps: Where the pipeline ends.
-        first_step: Where it starts.
         auxiliary: Inputs without labels and their augmentation, if `order` takes any.
         num_views: How many recorded views there are; epoch e shows view e mod num_views. None: a view an epoch.
-        label_batch: (inputs, targets, epoch) → targets, in the graph, for teachers that see what the student sees.
     """
-    example = targets(0, 0, np.arange(1))
 
-    def lookup(position: np.int64) -> tuple[np.ndarray, np.ndarray, np.int64]:
-        step = int(position)
-        ids = order.batch(step)
+    def __init__(
+        self,
+        views: Views,
+        order: Order,
+        targets: Targets,
+        *,
+        auxiliary: Views | None = None,
+        num_views: int | None = None,
+    ):
+        self._views, self._order, self._targets = views, order, targets
+        self._auxiliary, self._num_views = auxiliary, num_views
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return self._order.steps_per_epoch
+
+    def arrays(self, step: int, ids: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Returns a step's inputs and targets; of some of its examples, if `ids` names them."""
+        order, ids = self._order, self._order.batch(step) if ids is None else ids
         epoch = step // order.steps_per_epoch
-        view = epoch % num_views if num_views else epoch
+        view = epoch % self._num_views if self._num_views else epoch
         inside = ids < order.num_examples
-        inputs = views.array(view)[ids[inside]]
-        if auxiliary is not None and not inside.all():
-            inputs = np.concatenate([inputs, auxiliary.array(view)[ids[~inside] - order.num_examples]])
-        return inputs, targets(epoch, view, ids), np.int64(epoch)
+        inputs = self._views.array(view)[ids[inside]]
+        if self._auxiliary is not None and not inside.all():
+            rows = np.empty((len(ids), *inputs.shape[1:]), inputs.dtype)
+            rows[inside], rows[~inside] = inputs, self._auxiliary.array(view)[ids[~inside] - order.num_examples]
+            inputs = rows
+        return inputs, self._targets(epoch, view, ids)
 
-    dtypes = [tf.as_dtype(views.inputs.dtype), tf.as_dtype(example.dtype), tf.int64]
+    def digest(self, step: int) -> str:
+        """Returns a digest of what a step was shown, 16 hexadecimal digits."""
+        state = hashlib.sha256()
+        for array in self.arrays(step):
+            state.update(np.ascontiguousarray(array).tobytes())
+        return state.hexdigest()[:16]
 
-    def load(step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        inputs, y, epoch = tf.numpy_function(lookup, [step], dtypes, stateful=False)
-        inputs.set_shape((None, *views.inputs.shape[1:]))
-        y.set_shape((None, *example.shape[1:]))
-        epoch.set_shape(())
-        inputs = tf.cast(inputs, tf.float32)
-        return inputs, (y if label_batch is None else label_batch(inputs, y, epoch))
+    def dataset(self, first_step: int, num_steps: int, share: Share = Share()) -> tf.data.Dataset:
+        """Returns the pipeline of steps `first_step` to `num_steps`, for each the parts of its replicas in turn.
 
-    steps = tf.data.Dataset.range(first_step, num_steps)
-    return steps.map(load).prefetch(8)  # one batch after the other, ahead of the training
+        Replica r of R has every R-th example of a batch, from the r-th on. Of a batch with fewer examples than replicas
+        a part has one example that doesn't count.
+
+        Returns:
+            Elements (inputs, targets, weights, size, epoch): weights float32 (n,), 0 for what doesn't count, else 1;
+            size float32, how many examples the whole batch has; epoch int64.
+        """
+        inputs, targets = self.arrays(first_step)
+        order = self._order
+
+        def look_up(position: np.int64) -> tuple[Any, ...]:
+            step, replica = divmod(int(position), share.count)
+            ids = order.batch(step)
+            own = ids[share.first + replica :: share.total]
+            counted = own if len(own) else ids[:1]
+            weights = np.full(len(counted), len(own) > 0, np.float32)
+            epoch = np.int64(step // order.steps_per_epoch)
+            return *self.arrays(step, counted), weights, np.float32(len(ids)), epoch
+
+        dtypes = [tf.as_dtype(inputs.dtype), tf.as_dtype(targets.dtype), tf.float32, tf.float32, tf.int64]
+        shapes = [(None, *inputs.shape[1:]), (None, *targets.shape[1:]), (None,), (), ()]
+
+        def load(position: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            values = tf.numpy_function(look_up, [position], dtypes, stateful=False)
+            for value, shape in zip(values, shapes, strict=True):
+                value.set_shape(shape)
+            return tuple(values)
+
+        positions = tf.data.Dataset.range(first_step * share.count, num_steps * share.count)
+        return positions.map(load).prefetch(8)  # one batch after the other, ahead of the training
 
 
 def label_targets(labels: np.ndarray, views: Views, num_classes: int) -> Targets:

@@ -123,8 +123,9 @@ def train_stack(
     for index, member, own, history in zip(stack, members, seeds, histories, strict=True):
         if index in indices:
             _write_member(folder, index, member, own, history)
-    for leftover in folder.glob(".stack_*.npz"):
-        leftover.unlink()
+    done = [_stack_checkpoint(folder, stack)] if missing(settings, folder) else folder.glob(".stack_*.npz")
+    for leftover in done:
+        leftover.unlink(missing_ok=True)
 
 
 def train_member(

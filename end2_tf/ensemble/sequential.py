@@ -1,4 +1,4 @@
-"""Trains members one after another with Keras `fit`: any architecture."""
+"""Trains members one by one: any architecture."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from end2_tf import config, training
 from end2_tf.data.dataset import DataSet
-from end2_tf.data.pipeline import Order, batches, label_targets
+from end2_tf.data.pipeline import Batches, Order, label_targets
 from end2_tf.data.views import Views
 from end2_tf.losses import CrossEntropy
 
@@ -43,12 +43,10 @@ def train(
     order = Order(len(data.train), settings.batch_size, seed)
     views = Views(settings.augmentation, data.train.inputs, seed)
     targets = label_targets(np.asarray(data.train.labels), views, data.num_classes)
-    num_steps = order.steps_per_epoch * settings.epochs
     return training.fit(
         member,
         CrossEntropy(),
-        lambda first: batches(views, order, targets, num_steps=num_steps, first_step=first),
-        steps_per_epoch=order.steps_per_epoch,
+        Batches(views, order, targets),
         epochs=settings.epochs,
         settings=settings.optimizer,
         seed=seed,

@@ -6,19 +6,19 @@ times as long as one.
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from end2_tf import config
+from end2_tf import config, interrupts, training
 from end2_tf.checkpoint import Checkpoint
 from end2_tf.data.dataset import DataSet
 from end2_tf.data.views import Views
 from end2_tf.errors import TrainingError
-from end2_tf.training import Progress, optimizer
+from end2_tf.interrupts import Terminated
+from end2_tf.training import Progress
 
 
 def train(
@@ -60,29 +60,33 @@ def train(
     ]
     num_examples = len(data.train)
     steps = -(-num_examples // settings.batch_size)
-    unclipped = dataclasses.replace(settings.optimizer, clip_norm=None)  # clipping is per member, below
-    adam = optimizer(unclipped, steps * settings.epochs)
-    adam.build(trainable)
-    run_epoch = _epoch_function(prototype, trainable, frozen, adam, data, settings, np.asarray(seeds))
+    optimizer = training.optimizer(settings.optimizer, steps * settings.epochs)
+    optimizer.build(trainable)
+    run_epoch = _epoch_function(prototype, trainable, frozen, optimizer, data, settings, np.asarray(seeds))
 
-    state = Checkpoint(checkpoint, [*trainable, *adam.variables])
-    losses = state.restore()
-    if losses is None:
-        losses = np.zeros((0, len(members)), np.float32)
-    for epoch in range(len(losses), settings.epochs):
-        values = run_epoch(tf.constant(epoch)).numpy()
-        if not np.isfinite(values).all():
-            bad = int(np.flatnonzero(~np.isfinite(values))[0])
-            raise TrainingError(
-                f"the loss of member {bad if numbers is None else numbers[bad]} is {values[bad]} in epoch {epoch + 1}. "
-                "Try a smaller ensemble.optimizer.learning_rate."
-            )
-        losses = np.concatenate([losses, values[None]])
-        state.save_now_and_then(losses)
-        if progress is not None:
-            progress(epoch + 1, settings.epochs, {"loss": float(values.mean())})
-    state.save(losses)
-    adam.finalize_variable_values(trainable)
+    state = Checkpoint(checkpoint, [*trainable, *optimizer.variables])
+    found = state.restore("losses")
+    losses = np.zeros((0, len(members)), np.float32) if found is None else found["losses"]
+    try:
+        for epoch in range(len(losses), settings.epochs):
+            with interrupts.deferred():  # between an epoch and its count
+                values = run_epoch(tf.constant(epoch)).numpy()
+                if not np.isfinite(values).all():
+                    bad = int(np.flatnonzero(~np.isfinite(values))[0])
+                    raise TrainingError(
+                        f"the loss of member {bad if numbers is None else numbers[bad]} is {values[bad]} in epoch "
+                        f"{epoch + 1}. Try a smaller ensemble.optimizer.learning_rate."
+                    )
+                losses = np.concatenate([losses, values[None]])
+                if state.is_due:
+                    state.save(losses=losses)
+            if progress is not None:
+                progress(epoch + 1, settings.epochs, {"loss": float(values.mean())})
+    except (KeyboardInterrupt, Terminated):
+        state.save(losses=losses)
+        raise
+    state.save(losses=losses)
+    optimizer.finalize_variable_values(trainable)
     for index, member in enumerate(members):
         for variable, stack in zip(member.trainable_variables, trainable, strict=True):
             variable.assign(stack[index])
@@ -97,7 +101,7 @@ def _stack(members: list[keras.Model], kind: str, place: int) -> keras.Variable:
     return keras.Variable(values, name=getattr(members[0], kind)[place].name)  # the name decides weight decay
 
 
-def _epoch_function(prototype, trainable, frozen, adam, data, settings, seeds):
+def _epoch_function(prototype, trainable, frozen, optimizer, data, settings, seeds):
     """Returns a graph that trains one epoch and gives each member's mean loss (members,)."""
     inputs, labels = tf.constant(data.train.inputs), tf.constant(data.train.labels)
     num_examples, size = len(data.train), settings.batch_size
@@ -139,7 +143,7 @@ def _epoch_function(prototype, trainable, frozen, adam, data, settings, seeds):
             gradients = tape.gradient(loss, values)
             if settings.optimizer.clip_norm:
                 gradients = _clip_each_member(gradients, settings.optimizer.clip_norm)
-            adam.apply(gradients, trainable)
+            optimizer.apply(gradients, trainable)
             total += tf.reduce_sum(losses, axis=1)
         return total / num_examples
 

@@ -3,7 +3,7 @@ import pytest
 
 from end2_tf.config import Augmentation
 from end2_tf.data.examples import Examples
-from end2_tf.data.pipeline import Order, batches, label_targets
+from end2_tf.data.pipeline import Batches, Order, Share, label_targets
 from end2_tf.data.views import CLEAN, Views
 from end2_tf.errors import ConfigError
 
@@ -38,8 +38,8 @@ def test_auxiliary_inputs_are_all_used_before_any_again():
         assert sorted(shown[start : start + 7]) == list(range(7))
 
 
-def _collect(pipeline):
-    return [(x.numpy(), y.numpy()) for x, y in pipeline]
+def _collect(batches, num_steps, first_step=0, **share):
+    return [[part.numpy() for part in each] for each in batches.dataset(first_step, num_steps, **share)]
 
 
 def test_resuming_at_a_step_gives_the_same_batches():
@@ -51,14 +51,44 @@ def test_resuming_at_a_step_gives_the_same_batches():
         views = Views(augmentation, examples.inputs, 5)
         extra = Views(Augmentation(invert=0.5, mixup=0.5), auxiliary.inputs, 5, partners=examples.inputs)
         look_up = lambda epoch, view, ids: ids.astype(np.float32)
-        return _collect(batches(views, order, look_up, num_steps=9, first_step=first, auxiliary=extra))
+        return _collect(Batches(views, order, look_up, auxiliary=extra), 9, first)
 
     whole, rest = run(0), run(4)
     assert len(whole) == 9
-    for (x, y), (x2, y2) in zip(whole[4:], rest, strict=True):
-        np.testing.assert_array_equal(x, x2)
-        np.testing.assert_array_equal(y, y2)
-        assert x.dtype == np.float32
+    for before, after in zip(whole[4:], rest, strict=True):
+        for a, b in zip(before, after, strict=True):
+            np.testing.assert_array_equal(a, b)
+    assert whole[0][0].dtype == np.uint8
+    assert [float(size) for *_, size, _ in whole] == [8, 8, 6] * 3
+    assert [int(epoch) for *_, epoch in whole] == [0] * 3 + [1] * 3 + [2] * 3
+
+
+@pytest.mark.parametrize("total", [2, 3])
+def test_replicas_share_each_batch(total):
+    images, auxiliary = _images(), _images(3) + 100
+    order = Order(9, 4, 0, num_auxiliary=3, auxiliary_share=0.2)  # 4 + 1, 4 + 1, 1 + 1 examples
+    extra = Views(Augmentation(), auxiliary, 0)
+    batches = Batches(Views(Augmentation(), images[:9], 0), order, lambda e, v, ids: ids, auxiliary=extra)
+    whole = _collect(batches, 6)
+    parts = [_collect(batches, 6, share=Share(replica, 1, total)) for replica in range(total)]
+    together = _collect(batches, 6, share=Share(0, total, total))  # of one process, in turn
+    for step, (inputs, ids, weights, size, _) in enumerate(whole):
+        mine = [each[step] for each in parts]
+        for a, b in zip(together[step * total : (step + 1) * total], mine, strict=True):
+            np.testing.assert_array_equal(a[1], b[1])
+        counted = [(x[w > 0], y[w > 0]) for x, y, w, _, _ in mine]
+        assert sorted(np.concatenate([y for _, y in counted])) == sorted(ids)
+        for x, y in counted:
+            np.testing.assert_array_equal(x, inputs[np.asarray([list(ids).index(i) for i in y], int)])
+        assert {float(s) for *_, s, _ in mine} == {float(size)} == {len(ids)} == {weights.sum()}
+        assert all(len(y) for _, y, *_ in mine)  # also where there are fewer examples than replicas
+
+
+def test_a_digest_tells_batches_apart():
+    batches = Batches(Views(Augmentation(), _images(), 0), Order(10, 4, 0), lambda e, v, ids: ids)
+    digests = [batches.digest(step) for step in range(6)]
+    assert len(set(digests)) == 6
+    assert batches.digest(2) == digests[2]
 
 
 def test_targets_get_the_view_that_the_inputs_show():
@@ -70,7 +100,7 @@ def test_targets_get_the_view_that_the_inputs_show():
         seen.append((epoch, view))
         return Views(views.augmentation, examples.inputs, 7).array(view)[ids]
 
-    for x, y in batches(views, Order(6, 3, 0), look_up, num_steps=8, num_views=3):
+    for x, y, *_ in _collect(Batches(views, Order(6, 3, 0), look_up, num_views=3), 8):
         np.testing.assert_allclose(x, y, rtol=1e-6)
     assert set(seen) >= {(0, 0), (1, 1), (2, 2), (3, 0)}
 
@@ -79,12 +109,12 @@ def test_auxiliary_inputs_have_an_augmentation_of_their_own():
     images, auxiliary = _images(), _images(3) + 100
     order = Order(10, 10, 0, num_auxiliary=3, auxiliary_share=0.25)
     views = Views(Augmentation(shift=3), images, 0)
-    pipeline = batches(views, order, lambda e, v, ids: ids, num_steps=1, auxiliary=Views(Augmentation(), auxiliary, 0))
-    x, ids = _collect(pipeline)[0]
+    ids_as_targets = lambda e, v, ids: ids
+    x, ids = _collect(Batches(views, order, ids_as_targets, auxiliary=Views(Augmentation(), auxiliary, 0)), 1)[0][:2]
     np.testing.assert_array_equal(x[ids >= 10], auxiliary[ids[ids >= 10] - 10])
     assert not np.array_equal(x[ids < 10], images[ids[ids < 10]])
     other = Views(Augmentation(invert=1.0), auxiliary, 0)
-    x, ids = _collect(batches(views, order, lambda e, v, ids: ids, num_steps=1, auxiliary=other))[0]
+    x, ids = _collect(Batches(views, order, ids_as_targets, auxiliary=other), 1)[0][:2]
     np.testing.assert_array_equal(x[ids >= 10], 255 - auxiliary[ids[ids >= 10] - 10])
 
 

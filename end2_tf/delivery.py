@@ -1,0 +1,109 @@
+"""What leaves a run: exported models, and entries of the zoo."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from end2_tf import config
+from end2_tf.errors import ConfigError, ModelError
+from end2_tf.workdir import Artefact
+
+if TYPE_CHECKING:
+    from end2_tf.stages import Run
+
+
+def export(run: Run) -> tuple[bool, Path, str]:
+    """Exports what the experiment says, and writes TensorFlow Serving's files; returns what a stage returns."""
+    config.check_exported(run.experiment)
+    made = _export(run, run.experiment.export.models)
+    from end2_tf.serving import deployment
+
+    folder = run.root.path / "export"
+    files = deployment.write(folder)
+    summary = f"{len(made)} models; for TensorFlow Serving: {files[0].parent}"
+    return all(each.was_ready for each in made.values()), folder, summary
+
+
+def publish(run: Run) -> tuple[bool, Path, str]:
+    """Writes the run's models to the zoo, each with what is exported of it; returns what a stage returns."""
+    experiment = run.experiment
+    if experiment.evaluation.split != "test":
+        raise ConfigError(
+            f"evaluation.split is {experiment.evaluation.split!r}, but the zoo's numbers are the test set's. "
+            "Set evaluation.split=test."
+        )
+    first = _first_students(run)
+    run.require(run.plan.evaluation, "evaluate")
+    run.require(run.plan.ensemble, "ensemble")
+    for artefact in first.values():
+        run.require(artefact, "student")
+    run.prepare()
+    from end2_tf.zoo import publish as publisher
+
+    artefacts = {"ensemble": run.plan.ensemble, **first}
+    exported = [method for method in experiment.export.models if method in ("single", "ensemble", *first)]
+    finished = publisher.Finished(
+        experiment=experiment,
+        data=run.data,
+        ensemble=run.ensemble,
+        students={method: artefact.path / "model.keras" for method, artefact in first.items()},
+        seconds={name: float((a.manifest() or {}).get("seconds", 0.0)) for name, a in artefacts.items()},
+        evaluation=run.plan.evaluation.path,
+        exports={method: made.path for method, made in _export(run, exported).items()},
+    )
+    published = publisher.publish(finished, run.zoo_dir, run.progress)
+    summary = f"{len(published.entries)} entries, {', '.join(published.entries)}"
+    removed = f"; removed, as this run has no such method: {', '.join(published.removed)}"
+    return False, run.zoo_dir, summary + (removed if published.removed else "")
+
+
+def _export(run: Run, methods: Iterable[str]) -> dict[str, Any]:
+    """Returns what is exported of each method."""
+    first = _first_students(run)
+    for method in methods:
+        if method in first:
+            run.require(first[method], "student")
+    run.require(run.plan.ensemble, "ensemble")
+    run.prepare()
+    from end2_tf import export as exporter
+    from end2_tf.zoo import metadata
+
+    made: dict[str, Any] = {}
+    for method in methods:
+        name = f"{metadata.group_of(run.experiment)}_{method}"
+        run.progress(f"exporting {name}", len(made), len(made) + 1, {})
+        made[method] = exporter.export(
+            _servable(run, method),
+            name,
+            run.root.path / "export",
+            run.data,
+            run.experiment.export,
+            seed=run.experiment.seed,
+        )
+        run.progress.end()
+        run.say(f"  {made[method].path}: {made[method].summary()}")
+    return made
+
+
+def _servable(run: Run, method: str) -> Any:
+    """Returns a model of this run as one Keras model: seed 0 of a method, the first member, or the ensemble."""
+    import keras
+
+    if method == "ensemble":
+        if not run.ensemble.returns_logits:
+            raise ModelError(
+                "export.models has 'ensemble', but its members return probabilities, and one that returns logits "
+                "is exported. Leave it out."
+            )
+        return run.ensemble.as_model()
+    if method == "single":
+        from end2_tf import layers, models
+
+        return models.UncertaintyClassifier(run.ensemble.member(0), layers.SoftmaxHead())
+    return keras.saving.load_model(_first_students(run)[method].path / "model.keras")
+
+
+def _first_students(run: Run) -> dict[str, Artefact]:
+    return {method: artefact for method, seed, artefact in run.plan.students() if seed == 0}

@@ -1,0 +1,29 @@
+from end2_tf import cli
+
+
+def _describe(capsys, experiment, *more):
+    assert cli.main(["main.py", f"--experiment={experiment}", "--describe", "--data_dir=/nowhere", *more]) == 0
+    return capsys.readouterr().out
+
+
+def test_imagenet_is_planned_without_its_data(capsys):
+    said = _describe(capsys, "imagenet_resnet50_end2")
+    assert "TFDS set 'imagenet2012' isn't in /nowhere" in said
+    assert "member     25,636,712 weights,  7,715,946,496 FLOPs forward an example" in said
+    # 10 members and 90 epochs of 1,255,543 images, three forward passes' worth each
+    flops = 3 * 7_715_946_496 * 1_255_543 * 90 * 10
+    assert f"ensemble 10 members, 90 epochs: {flops:.2e} FLOPs" in said
+    assert f"100 TFLOP/s (a data-centre GPU in bfloat16): members {flops / 1e14 / 3600:.2g}" in said
+    # three of four students ask ten members as well
+    students = (4 * 3 + 3 * 10) * 7_715_946_496 * 1_255_543 * 90
+    assert f"students 4 by 4 methods: {students:.2e} FLOPs, members asked online included" in said
+    assert "--strategy=mirrored on all GPUs of a machine, or TF_CONFIG on several" in said
+
+
+def test_the_papers_hundred_members(capsys):
+    said = _describe(capsys, "cifar10_vgg16_end2")
+    assert "member     70,330,698 weights" in said  # 70,322,250, and the batch norms' moving statistics
+    assert "ensemble 100 members, 45 epochs" in said
+    assert "transfer 95,000 inputs" in said  # 45,000 and the auxiliary 50,000, as they are
+    assert "members 28,132.3 MB, transfer set 190.0 MB" in said  # 95,000 × 100 × 10 × 2 bytes
+    assert "students 0.05 h the longest: side by side, one a GPU" in said
