@@ -10,6 +10,7 @@ from end2_tf.config import Augmentation, Method, Optimizer
 from end2_tf.data.pipeline import Batches, Order
 from end2_tf.data.views import Views
 from end2_tf.errors import TrainingError
+from end2_tf.interrupts import Terminated
 from end2_tf.losses import CrossEntropy
 
 X = np.random.default_rng(0).normal(size=(40, 2)).astype(np.float32)
@@ -56,6 +57,54 @@ class _Stop(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         if epoch == 1:
             raise KeyboardInterrupt
+
+
+class _Terminate(keras.callbacks.Callback):
+    """Comes in the middle of the third epoch, as SIGTERM may."""
+
+    def on_train_batch_end(self, batch, logs=None):
+        if int(np.asarray(self.model.optimizer.iterations)) > 2 * STEPS:
+            assert batch < STEPS - 1
+            raise Terminated
+
+
+@pytest.mark.parametrize(("dropout", "average"), [(0.0, 0.0), (0.5, 0.9)])
+def test_sigterm_saves_at_once_and_in_the_middle_of_an_epoch(tmp_path, monkeypatch, dropout, average):
+    monkeypatch.setattr("end2_tf.loop.STEPS_PER_CALL", 2)
+    more = {"settings": Optimizer(learning_rate=1e-2, average=average), "validate": lambda model: VALID}
+    whole = _model(dropout)
+    expected = _fit(whole, **more)
+    path = tmp_path / "c.npz"
+    with pytest.raises(Terminated):
+        _fit(_model(dropout), checkpoint=path, callbacks=[_Terminate()], **more)
+    assert int(np.load(path)["step"]) == 2 * STEPS + 2
+    keras.utils.set_random_seed(99)
+    resumed = _model(dropout)
+    seen = []
+    rows = _fit(resumed, checkpoint=path, progress=lambda epoch, epochs, row: seen.append(epoch), **more)
+    assert seen == [3, 4]
+    for a, b in zip(resumed.get_weights(), whole.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    np.testing.assert_array_equal([r["loss"] for r in rows], [r["loss"] for r in expected])
+
+
+def test_an_epoch_that_ended_is_noted_once(tmp_path):
+    class Stop(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):  # after an epoch's last step, before it was noted
+            if int(np.asarray(self.model.optimizer.iterations)) == 2 * STEPS:
+                raise KeyboardInterrupt
+
+    whole = _model()
+    expected = _fit(whole)
+    path = tmp_path / "c.npz"
+    with pytest.raises(KeyboardInterrupt):
+        _fit(_model(), checkpoint=path, callbacks=[Stop()])
+    resumed = _model()
+    rows = _fit(resumed, checkpoint=path)
+    assert [r["epoch"] for r in rows] == [1, 2, 3, 4]
+    np.testing.assert_array_equal([r["loss"] for r in rows], [r["loss"] for r in expected])
+    for a, b in zip(resumed.get_weights(), whole.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 @pytest.mark.parametrize(("dropout", "average"), [(0.0, 0.0), (0.5, 0.0), (0.0, 0.9)])
