@@ -115,7 +115,9 @@ def _recorded(run: Run, num_members: int) -> tuple[int, int]:
         inputs += len(transfer.recorded_views(settings, augmentation)) * len(examples)
         dtype = np.uint8 if len(data.input_shape) == 3 else np.float32
         shape = (len(examples), *data.input_shape)
-        size += transfer.num_bytes(settings, augmentation, shape, dtype, num_members, data.num_classes)
+        statistics = run.statistics(with_auxiliary=examples is data.auxiliary)
+        said = transfer.said_bytes(settings, num_members, data.num_classes, statistics)
+        size += transfer.num_bytes(settings, augmentation, shape, dtype, said)
     return inputs, size
 
 

@@ -66,17 +66,33 @@ class Plan:
     @functools.cached_property
     def transfer(self) -> Artefact:
         """What members said of the in-domain inputs."""
-        return self._recording(self.prints["alone"], self._transfer(False))
+        return self._recording(self.prints["alone"], self._transfer(False), with_auxiliary=False)
 
     @functools.cached_property
     def auxiliary(self) -> Artefact:
         """What members said of the auxiliary inputs; in-domain views are nothing to them."""
         settings = dataclasses.replace(self._transfer(True), augmentation=config.Augmentation())
-        return self._recording(self.prints["auxiliary"], settings)
+        return self._recording(self.prints["auxiliary"], settings, with_auxiliary=True)
 
-    def _recording(self, data: str, settings: config.Transfer) -> Artefact:
-        # All members are recorded, however many a student learns from.
-        return self._artefact("transfer", self.ensemble.digest, data, dataclasses.replace(settings, num_members=None))
+    def _recording(self, data: str, settings: config.Transfer, *, with_auxiliary: bool) -> Artefact:
+        parts: list[object] = []
+        if settings.keep == "logits":  # of all members, however many a student learns from
+            settings = dataclasses.replace(settings, num_members=None)
+        else:
+            parts = [self._said(name) for name in self.experiment.student.methods if self._uses(name, with_auxiliary)]
+        return self._artefact("transfer", self.ensemble.digest, data, settings, *parts)
+
+    def _uses(self, method: str, with_auxiliary: bool) -> bool:
+        return self.is_distilled(method) and (self.experiment.methods[method].auxiliary or not with_auxiliary)
+
+    def _said(self, name: str) -> list[object]:
+        """Returns what decides which statistics of members a method needs."""
+        method = self.experiment.methods[name]
+        how = dataclasses.replace(
+            method, auxiliary=False, labels=0.0, augmentation=None, optimizer=None, options={}, offset=0.0
+        )
+        is_annealed = method.temperature_schedule == "anneal"
+        return [how, method.offset, self.experiment.student.epochs if is_annealed else None]
 
     def _transfer(self, with_auxiliary: bool) -> config.Transfer:
         """Returns the settings without what matters to training only, or to auxiliary inputs only."""

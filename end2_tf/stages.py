@@ -330,7 +330,7 @@ class Run(Trainer):
             self.data.train.inputs,
             None if self.data.auxiliary is None else self.data.auxiliary.inputs,
             self.experiment.seed,
-            *(artefact.path for artefact in artefacts),
+            *((artefact.path, (artefact.manifest() or {}).get("rows")) for artefact in artefacts),
         )
         return [(a, v) for a, v in zip(artefacts, views, strict=False) if a.digest in needed and v is not None]
 
@@ -367,21 +367,28 @@ class Run(Trainer):
 
         settings, ensemble = self.experiment.transfer, self.ensemble
         todo = [(artefact, views) for artefact, views in self.views() if artefact.manifest() is None]
-        of_members = ensemble.num_members, ensemble.num_classes
-        sizes = [
-            transfer.num_bytes(settings, views.augmentation, views.inputs.shape, views.inputs.dtype, *of_members)
-            for _, views in todo
-        ]
-        self.root.check_writable(sum(sizes))
+        needed, statistics = 0, {}
+        for artefact, views in todo:
+            statistics[artefact] = self.statistics(with_auxiliary=artefact is self.plan.auxiliary)
+            of_one = transfer.said_bytes(settings, ensemble.num_members, ensemble.num_classes, statistics[artefact])
+            views.rows = transfer.shard_rows(settings, views, of_one)
+            shape = views.inputs.shape
+            needed += transfer.num_bytes(settings, views.augmentation, shape, views.inputs.dtype, of_one)
+        self.root.check_writable(needed)
         for artefact, views in todo:
             started = time.monotonic()
             artefact.begin()
-            details = transfer.record(ensemble, views, settings, artefact.path, report=self.progress)
+            transfer.record(
+                ensemble, views, settings, artefact.path, statistics=statistics[artefact], report=self.progress
+            )
+            details = transfer.details(settings, views, ensemble)
             if artefact is self.plan.transfer:
-                shown = views.inputs if settings.mode == "clean" else views.array(0)
+                ids = transfer.spread(len(views.inputs))
+                shown = views.inputs[ids] if settings.mode == "clean" else views.rows_at(0, ids)
+                held_out = self.data.validation.inputs[transfer.spread(len(self.data.validation))]
                 details["knowledge"] = {
                     name: transfer.disagreement(ensemble, inputs)
-                    for name, inputs in (("transfer", shown), ("validation", self.data.validation.inputs))
+                    for name, inputs in (("transfer", shown), ("validation", held_out))
                 }
             artefact.finish(
                 seconds=time.monotonic() - started,
@@ -389,6 +396,20 @@ class Run(Trainer):
                 class_names=list(self.data.class_names),
                 **details,
             )
+
+    def statistics(self, *, with_auxiliary: bool) -> list[Any]:
+        """Returns what this experiment's losses need of members: on auxiliary inputs, or on in-domain ones."""
+        from end2_tf import student, training
+
+        found = []
+        for name in self.experiment.student.methods:
+            method = self.experiment.methods[name]
+            if self.plan.is_distilled(name) and (method.auxiliary or not with_auxiliary):
+                loss = student.build_loss(method, f"methods.{name}")
+                temperature = training.Temperature(method, self.experiment.student.epochs)
+                temperatures = {temperature(epoch) for epoch in range(temperature.epochs)}
+                found += [(loss, each, self.plan.num_taught) for each in sorted(temperatures)]
+        return found
 
     def run_student(self) -> tuple[bool, Path, str]:
         students = self.plan.students()

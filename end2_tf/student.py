@@ -122,7 +122,7 @@ def train(
     transfer: config.Transfer,
     auxiliary: Examples | None = None,
     transfer_set: TransferSet | None = None,
-    views_folders: tuple[Path, ...] = (),
+    places: tuple[tuple[Path, int | None], ...] = (),
     ensemble: Ensemble | None = None,
     validation: Examples | None = None,
     checkpoint: Path | None = None,
@@ -143,7 +143,7 @@ def train(
         transfer: Mode, augmentation, share of auxiliary inputs.
         auxiliary: Inputs without labels.
         transfer_set: Recorded logits (every mode but online).
-        views_folders: Where views may have been kept: of in-domain and of auxiliary inputs.
+        places: Where views may have been kept, see `transfer.make_views`.
         ensemble: The members (online mode).
         validation: For the history.
         checkpoint: Where to keep the state of an unfinished training.
@@ -164,10 +164,12 @@ def train(
         seed,
         num_auxiliary=0 if use is None else len(use),
         auxiliary_share=transfer.auxiliary_share,
+        rows=None if transfer_set is None else transfer_set.train.rows,
+        auxiliary_rows=None if transfer_set is None or transfer_set.auxiliary is None else transfer_set.auxiliary.rows,
     )
     # Where members were recorded on clean inputs and the student sees augmented ones, that is the paper's way.
     views, auxiliary_views = make_views(
-        transfer, examples.inputs, None if use is None else use.inputs, view_seed, *views_folders
+        transfer, examples.inputs, None if use is None else use.inputs, view_seed, *places
     )
     lesson = _lesson(loss, method, settings.epochs, examples, views, transfer, transfer_set, ensemble, backbone)
     history = training.fit(

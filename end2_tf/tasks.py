@@ -169,11 +169,12 @@ class Trainer:
             else:
                 transfer_set = transfer.TransferSet(
                     *(
-                        transfer.open_recording(a.path, (a.manifest() or {})["views"], self.plan.num_taught)
+                        transfer.open_recording(a.path, a.manifest() or {}, self.plan.num_taught)
                         for a in self.plan.recordings(task.method)
                     )
                 )
-        shown, folders = experiment.transfer, tuple(each.path for each in self.plan.recordings(task.method))
+        shown, recordings = experiment.transfer, self.plan.recordings(task.method)
+        places = tuple((each.path, (each.manifest() or {}).get("rows")) for each in recordings)
         if not self.plan.is_distilled(task.method):
             shown = Transfer(augmentation=self.plan.label_augmentation(task.method))
         is_chief = distribution.is_chief()
@@ -193,7 +194,7 @@ class Trainer:
             transfer=shown,
             auxiliary=data.auxiliary,
             transfer_set=transfer_set,
-            views_folders=folders,
+            places=places,
             ensemble=teacher,
             validation=data.validation,
             checkpoint=artefact.path / ".checkpoint.npz",

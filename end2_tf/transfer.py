@@ -11,21 +11,27 @@ import dataclasses
 import functools
 import math
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from end2_tf import config, uncertainty, workdir
+from end2_tf import config, uncertainty
 from end2_tf.config import Augmentation
+from end2_tf.data import shards
+from end2_tf.data.shards import Shards
 from end2_tf.data.views import CLEAN, Views
 from end2_tf.ensemble import Ensemble
 from end2_tf.errors import ConfigError, DataError
 from end2_tf.progress import Report
 
 CHUNK_VALUES = 4_000_000  # logits reduced at a time: 32 MB in float64
+STATISTICS = "statistics"
+
+Statistic = tuple[Any, float, int | None]
+"""(a loss, the temperature, how many of the members or None for all): what is kept of what members say."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,50 +39,68 @@ class Recording:
     """What the members said of one array of inputs.
 
     Args:
-        logits: View → (n, members, classes); CLEAN is the view without augmentation.
+        logits: View → (n, members, classes), in memory or `Shards`; CLEAN is the view without augmentation. Empty where
+            only statistics were kept.
+        num: n.
+        num_classes: K.
+        views: Which were recorded.
         folder: Where statistics are kept; None keeps them in memory only.
+        rows: Examples in a shard of them.
         num_members: Use the first so many only; None for all.
     """
 
-    logits: Mapping[int, np.ndarray]
+    logits: Mapping[int, Any]
+    num: int
+    num_classes: int
+    views: tuple[int, ...]
     folder: Path | None = None
+    rows: int | None = None
     num_members: int | None = None
 
+    @classmethod
+    def in_memory(cls, logits: Mapping[int, np.ndarray]) -> Recording:
+        """Returns a recording of arrays, view → (n, members, classes)."""
+        first = next(iter(logits.values()))
+        return cls(logits, len(first), first.shape[2], tuple(logits))
+
     def __len__(self) -> int:
-        return len(next(iter(self.logits.values())))
+        return self.num
 
-    @property
-    def num_classes(self) -> int:
-        return next(iter(self.logits.values())).shape[2]
+    def statistics(self, loss: Any, temperatures: np.ndarray) -> Callable[[int, int], np.ndarray | Shards]:
+        """Returns a function (level, view) → (n, S) float32, made of a view's logits where they aren't there.
 
-    def statistics(self, loss: Any, temperatures: np.ndarray) -> Callable[[int, int], np.ndarray]:
-        """Returns a function (level, view) → (n, S) float32 that reduces a view's logits when it is first asked for.
+        A view that wasn't recorded stands for the clean inputs. The latest table is kept in memory, or the last of its
+        shards; all of them on disk where there is a folder.
 
-        A view that wasn't recorded stands for the clean inputs. The latest table is kept in memory, all of them on disk
-        where there is a folder.
+        Raises:
+            DataError: by the function: logits weren't kept, and neither was this statistic.
         """
         function = tf.function(loss.reduce_members, reduce_retracing=True)
-        not_theirs = ("name", "targets", "temperature", "reduction")
-        options = {k: v for k, v in loss.get_config().items() if k not in not_theirs}
         latest: list[Any] = [None, None]
-        lock = threading.Lock()  # Keras looks at a first batch by a pipeline of its own, beside the training's
+        lock = threading.Lock()  # a pipeline asks from a thread of its own
 
-        def make(level: int, view: int) -> np.ndarray:
+        def make(level: int, view: int) -> np.ndarray | Shards:
             temperature = float(temperatures[level])
-            logits = self.logits[view][:, : self.num_members]
             if self.folder is None:
-                return reduce(loss, logits, temperature, function)
-            part = [] if self.num_members is None else [self.num_members]
-            key = config.digest(type(loss).__name__, options, temperature, *part)
-            path = self.folder / ".statistics" / f"{_view_name(view)}_{key}.npy"
-            if path.is_file():
-                return np.load(path)
-            table = reduce(loss, logits, temperature, function)
-            workdir.write_atomically(path, lambda temporary: np.save(temporary, table))
-            return table
+                return reduce(loss, self.logits[view][:, : self.num_members], temperature, function)
+            name = f"{_view_name(view)}_{_statistic(loss, temperature, self.num_members)}"
+            rows = self.rows or self.num
+            kept = Shards(self.folder / STATISTICS / name, self.num, rows)
+            if kept.is_there:
+                return kept
+            if view not in self.logits:
+                raise DataError(
+                    f"{self.folder} has no statistics for {type(loss).__name__} at temperature {temperature:g}, and "
+                    "members' logits weren't kept. Record them again, or set transfer.keep=logits."
+                )
 
-        def table(level: int, view: int) -> np.ndarray:
-            view = view if view in self.logits else CLEAN
+            def of_shard(shard: int) -> np.ndarray:
+                return reduce(loss, self.logits[view].read(shard)[:, : self.num_members], temperature, function)
+
+            return Shards(self.folder / f".{STATISTICS}" / name, self.num, rows, of_shard)
+
+        def table(level: int, view: int) -> np.ndarray | Shards:
+            view = view if view in self.views else CLEAN
             with lock:
                 if latest[0] != (level, view):
                     latest[:] = [(level, view), make(level, view)]
@@ -157,7 +181,11 @@ def check(settings: config.Transfer) -> None:
 
 
 def make_views(
-    settings: config.Transfer, train: np.ndarray, auxiliary: np.ndarray | None, seed: int, *folders: Path
+    settings: config.Transfer,
+    train: np.ndarray,
+    auxiliary: np.ndarray | None,
+    seed: int,
+    *places: tuple[Path, int | None],
 ) -> tuple[Views, Views | None]:
     """Returns the views of in-domain and auxiliary inputs: those that members were or will be recorded on.
 
@@ -166,14 +194,14 @@ def make_views(
         train: In-domain inputs.
         auxiliary: Auxiliary inputs, if there are any.
         seed: Of the draws.
-        *folders: Of the two recordings, where views may be kept.
+        *places: Of the two recordings: the folder, where views may be kept, and the examples in a shard.
     """
-    folder, other = (*folders, *[None] * 2)[:2]
-    inside = Views(settings.augmentation, train, seed, folder=folder, name="transfer.augmentation")
+    (folder, rows), (other, its_rows) = (*places, *[(None, None)] * 2)[:2]
+    inside = Views(settings.augmentation, train, seed, folder=folder, rows=rows, name="transfer.augmentation")
     if auxiliary is None:
         return inside, None
     changes, name = settings.auxiliary_augmentation, "transfer.auxiliary_augmentation"
-    return inside, Views(changes, auxiliary, seed, partners=train, folder=other, name=name)
+    return inside, Views(changes, auxiliary, seed, partners=train, folder=other, rows=its_rows, name=name)
 
 
 def record(
@@ -182,42 +210,71 @@ def record(
     settings: config.Transfer,
     folder: Path,
     *,
+    statistics: Sequence[Statistic] = (),
+    units: Sequence[tuple[int, int]] | None = None,
     report: Report = lambda *args: None,
-) -> dict[str, Any]:
-    """Writes the members' logits for one array of inputs, per view; with `keep_inputs` the views too.
+) -> None:
+    """Writes what members say of one array of inputs, per view and shard; with `keep_inputs` the views too.
 
-    A file that is complete is left alone, so an interrupted recording goes on with the next one.
+    A shard that is complete is left alone, so an interrupted recording goes on with the next one.
 
-    Returns:
-        Details for the manifest: views, seed, shape.
+    Args:
+        ensemble: The members.
+        views: Of the inputs, with the shards' size.
+        settings: What to keep.
+        folder: Where.
+        statistics: What to keep instead of logits, where `settings.keep` says so.
+        units: Which (view, shard), of those that `units_of` names; all by default.
+        report: Called with progress.
     """
-    numbers = recorded_views(settings, views.augmentation)
-    for number, view in enumerate(numbers):
-        path = _logits_path(folder, view)
-        if not path.is_file():
-            inputs, kept = views.array(view), views.path(view)
-            if settings.keep_inputs and view != CLEAN and kept is not None:
-                workdir.write_atomically(kept, functools.partial(np.save, arr=inputs))
-            _record_one(ensemble, inputs, settings.dtype, path)
-        report("members' logits", number + 1, len(numbers), {"examples": float(len(views.inputs))})
+    units = units_of(settings, views) if units is None else units
+    made: tuple[int, np.ndarray] | None = None
+    for number, (view, shard) in enumerate(units):
+        tables = _tables(ensemble, views, settings, folder, view, statistics)
+        kept = views.kept(view) if settings.keep_inputs and view != CLEAN else None
+        wanted = [table for table, _ in tables] + ([kept] if kept is not None else [])
+        if any(not each.path(shard).is_file() for each in wanted):
+            if made is None or made[0] != view:
+                made = (view, views.array(view))
+            start, stop = shards.spans(len(views.inputs), views.rows)[shard]
+            inputs = made[1][start:stop]
+            if kept is not None:
+                kept.write(shard, inputs)
+            _record_shard(ensemble, inputs, shard, tables, settings)
+        report("members' predictions", number + 1, len(units), {"examples": float(len(views.inputs))})
+
+
+def details(settings: config.Transfer, views: Views, ensemble: Ensemble) -> dict[str, Any]:
+    """Returns what a recording's manifest says of it: views, seed, shape, shards."""
     return {
         "mode": settings.mode,
-        "views": numbers,
+        "views": recorded_views(settings, views.augmentation),
         "view_seed": views.seed,
         "augmentation": dataclasses.asdict(views.augmentation),
         "logits": [len(views.inputs), ensemble.num_members, ensemble.num_classes],
+        "keep": settings.keep,
+        "rows": views.rows,
     }
 
 
-def disagreement(ensemble: Ensemble, inputs: np.ndarray, num: int = 5000) -> float:
-    """Returns the members' mean knowledge uncertainty, nats, on `num` of some inputs, evenly spread over them.
+def units_of(settings: config.Transfer, views: Views) -> list[tuple[int, int]]:
+    """Returns the parts that `record` writes one after another, as (view, shard)."""
+    num_shards = len(shards.spans(len(views.inputs), views.rows))
+    return [(view, shard) for view in recorded_views(settings, views.augmentation) for shard in range(num_shards)]
+
+
+def disagreement(ensemble: Ensemble, inputs: np.ndarray) -> float:
+    """Returns the members' mean knowledge uncertainty, nats, on some inputs.
 
     On what they were trained on members agree too closely to teach where they disagree; transfer inputs are about right
     where this is as on held-out inputs.
     """
-    rows = np.linspace(0, len(inputs) - 1, min(num, len(inputs))).astype(np.int64)  # they may be sorted by class
-    measured = uncertainty.from_members(ensemble.predict_logits(np.asarray(inputs)[rows]))
-    return float(np.mean(measured["knowledge_uncertainty"]))
+    return float(np.mean(uncertainty.from_members(ensemble.predict_logits(inputs))["knowledge_uncertainty"]))
+
+
+def spread(num: int, most: int = 5000) -> np.ndarray:
+    """Returns the numbers of at most so many of `num` examples, evenly spread, as they may be sorted by class."""
+    return np.linspace(0, num - 1, min(most, num)).astype(np.int64)
 
 
 def recorded_views(settings: config.Transfer, augmentation: Augmentation) -> list[int]:
@@ -229,50 +286,114 @@ def recorded_views(settings: config.Transfer, augmentation: Augmentation) -> lis
     return list(range(settings.num_views))
 
 
+def said_bytes(settings: config.Transfer, num_members: int, num_classes: int, statistics: Sequence[Statistic]) -> int:
+    """Returns the bytes of what is kept of what members say of one input."""
+    if settings.keep == "logits":
+        return num_members * num_classes * np.dtype(settings.dtype).itemsize
+    names = {_statistic(*each): each[0].statistics_size(num_classes) for each in statistics}
+    return 4 * sum(names.values())
+
+
+def shard_rows(settings: config.Transfer, views: Views, said: int) -> int:
+    """Returns how many examples make a shard, where `said_bytes` of each are kept."""
+    of_input = views.inputs.dtype.itemsize * math.prod(views.inputs.shape[1:])
+    return shards.rows_of(max(said, of_input if settings.keep_inputs else 0))
+
+
 def num_bytes(
-    settings: config.Transfer,
-    augmentation: Augmentation,
-    shape: tuple[int, ...],
-    dtype: Any,
-    num_members: int,
-    num_classes: int,
+    settings: config.Transfer, augmentation: Augmentation, shape: tuple[int, ...], dtype: Any, said: int
 ) -> int:
-    """Returns how much `record` writes for inputs of that shape, (n, ...), and dtype under an augmentation."""
+    """Returns how much `record` writes.
+
+    Args:
+        settings: What is kept.
+        augmentation: Of the inputs.
+        shape, dtype: Of all inputs, (n, ...).
+        said: See `said_bytes`.
+    """
     numbers = recorded_views(settings, augmentation)
     kept = math.prod(shape) * np.dtype(dtype).itemsize if settings.keep_inputs and CLEAN not in numbers else 0
-    logits = shape[0] * num_members * num_classes * np.dtype(settings.dtype).itemsize
-    return len(numbers) * (logits + kept)
+    return len(numbers) * (shape[0] * said + kept)
 
 
-def _record_one(ensemble: Ensemble, inputs: np.ndarray, dtype: str, path: Path) -> None:
-    shape = (len(inputs), ensemble.num_members, ensemble.num_classes)
-    limit = float(np.finfo(dtype).max)
+def _tables(
+    ensemble: Ensemble,
+    views: Views,
+    settings: config.Transfer,
+    folder: Path,
+    view: int,
+    statistics: Sequence[Statistic],
+) -> list[tuple[Shards, Callable[[np.ndarray], np.ndarray]]]:
+    """Returns what is kept of a view: where, and how it is made of members' logits."""
+    num, rows = len(views.inputs), views.rows
+    if settings.keep == "logits":
+        limit = float(np.finfo(settings.dtype).max)
+        logits = Shards(folder / _view_name(view), num, rows)
+        return [(logits, lambda values: np.clip(values, -limit, limit).astype(settings.dtype))]
+    tables = {}
+    for loss, temperature, num_members in statistics:
+        name = f"{_view_name(view)}_{_statistic(loss, temperature, num_members)}"
+        function = functools.partial(_reduce_first, loss, temperature, num_members)
+        tables[name] = (Shards(folder / STATISTICS / name, num, rows), function)
+    return list(tables.values())
 
-    def write(temporary: Path) -> None:
-        out = np.lib.format.open_memmap(temporary, mode="w+", dtype=dtype, shape=shape)
-        for start in range(0, len(inputs), 1000):
-            out[start : start + 1000] = np.clip(ensemble.predict_logits(inputs[start : start + 1000]), -limit, limit)
-        out.flush()
-        del out
 
-    workdir.write_atomically(path, write)
+def _reduce_first(loss: Any, temperature: float, num_members: int | None, logits: np.ndarray) -> np.ndarray:
+    return reduce(loss, logits[:, :num_members], temperature, _graph(loss))
+
+
+@functools.lru_cache(maxsize=64)
+def _graph(loss: Any) -> Any:
+    return tf.function(loss.reduce_members, reduce_retracing=True)
+
+
+def _record_shard(
+    ensemble: Ensemble,
+    inputs: np.ndarray,
+    shard: int,
+    tables: Sequence[tuple[Shards, Callable[[np.ndarray], np.ndarray]]],
+    settings: config.Transfer,
+) -> None:
+    """Asks members, a chunk of inputs at a time, and writes what is kept of it."""
+    chunk = max(1, min(1000, CHUNK_VALUES // (ensemble.num_members * ensemble.num_classes)))
+    parts: list[list[np.ndarray]] = [[] for _ in tables]
+    for start in range(0, len(inputs), chunk):
+        logits = ensemble.predict_logits(inputs[start : start + chunk])
+        for part, (_, make) in zip(parts, tables, strict=True):
+            part.append(make(logits))
+    for part, (table, _) in zip(parts, tables, strict=True):
+        table.write(shard, np.concatenate(part))
 
 
 def _view_name(view: int) -> str:
     return "clean" if view == CLEAN else f"view_{view:03d}"
 
 
-def _logits_path(folder: Path, view: int) -> Path:
-    return folder / f"{_view_name(view)}.npy"
+def _statistic(loss: Any, temperature: float, num_members: int | None) -> str:
+    """Returns the name of a statistic: what it is made by."""
+    not_theirs = ("name", "targets", "temperature", "reduction")
+    options = {k: v for k, v in loss.get_config().items() if k not in not_theirs}
+    part = [] if num_members is None else [num_members]
+    return config.digest(type(loss).__name__, options, temperature, *part)
 
 
-def open_recording(folder: Path, views: list[int], num_members: int | None = None) -> Recording:
-    """Opens what `record` wrote, memory-mapped; of all members, or of the first `num_members`."""
-    logits = {view: np.load(_logits_path(folder, view), mmap_mode="r") for view in views}
-    return Recording(logits, folder, num_members)
+def open_recording(folder: Path, manifest: Mapping[str, Any], num_members: int | None = None) -> Recording:
+    """Opens what `record` wrote; of all members, or of the first `num_members`.
+
+    Args:
+        folder: Where.
+        manifest: What `details` said of it.
+        num_members: See `Recording`.
+    """
+    num, _, num_classes = manifest["logits"]
+    rows = manifest.get("rows", num)
+    has_logits = manifest.get("keep", "logits") == "logits"
+    logits = {view: Shards(folder / _view_name(view), num, rows) for view in manifest["views"]} if has_logits else {}
+    return Recording(logits, num, num_classes, tuple(manifest["views"]), folder, rows, num_members)
 
 
 def record_in_memory(ensemble: Ensemble, inputs: np.ndarray, auxiliary: np.ndarray | None) -> TransferSet:
     """Returns the members' logits on clean inputs without writing them."""
-    extra = None if auxiliary is None else Recording({CLEAN: ensemble.predict_logits(auxiliary)})
-    return TransferSet(Recording({CLEAN: ensemble.predict_logits(inputs)}), extra)
+
+    extra = None if auxiliary is None else Recording.in_memory({CLEAN: ensemble.predict_logits(auxiliary)})
+    return TransferSet(Recording.in_memory({CLEAN: ensemble.predict_logits(inputs)}), extra)

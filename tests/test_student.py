@@ -129,7 +129,7 @@ def test_labels_are_a_share_of_the_target_mean_and_of_nothing_else(members):
     inputs, labels = np.zeros((200, 2), np.float32), Y
     teacher = end2_tf.Ensemble(members)
     logits = teacher.predict_logits(X)
-    recorded = TransferSet(Recording({CLEAN: logits}), Recording({CLEAN: logits[:50]}))
+    recorded = TransferSet(Recording.in_memory({CLEAN: logits}), Recording.in_memory({CLEAN: logits[:50]}))
     auxiliary = Examples(np.full((50, 2), 2.0, np.float32), None)
     measured = {}
     for share in (0.0, 0.4):

@@ -78,9 +78,9 @@ class Source:
 class Expected:
     """What data that aren't here will be: `--describe` plans with it."""
 
-    input_shape: tuple[Count, ...]
-    num_classes: Count
-    train: Count  # examples, without those held out
+    input_shape: tuple[Count, ...] = (32, 32, 3)
+    num_classes: Count = 10
+    train: Count = 50_000  # examples, without those held out
     auxiliary: CountOrZero = 0
 
 
@@ -149,6 +149,9 @@ class Transfer:
     auxiliary_share: Annotated[float, Field(gt=0, lt=1), _Number] = (
         0.5  # of each batch, for methods with auxiliary data
     )
+    # What is kept of what members say: their logits, for any method, or what this experiment's losses need of them:
+    # that doesn't grow with the members, but there is one for each loss and temperature.
+    keep: Literal["logits", "statistics"] = "logits"
     dtype: Literal["float16", "float32"] = "float32"  # of the members' logits on disk
     num_members: Count | None = None  # learn from the first so many members only; recordings hold all
 

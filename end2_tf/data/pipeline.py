@@ -7,6 +7,7 @@ resumes at step n sees what an uninterrupted one would have seen from there on.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +15,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from end2_tf.data import shards
 from end2_tf.data.views import Views
+
+_Window = tuple[tuple[int, int], ...]  # the shards of a window, as [start, stop)
 
 Targets = Callable[[int, int, np.ndarray], np.ndarray]
 """(epoch, view, ids) → targets, (batch, ...); ids count in-domain examples first, auxiliary ones after them."""
@@ -26,7 +30,8 @@ class Order:
 
     A batch holds `batch_size` in-domain examples (fewer at the end of an epoch) and, of `num_auxiliary` inputs, so many
     that they are `auxiliary_share` of a full batch. An epoch is one pass over the in-domain examples, so a method with
-    auxiliary data takes as many steps as one without.
+    auxiliary data takes as many steps as one without. Of examples in shards it shuffles shards, and then examples
+    within a window of a few of them.
     """
 
     num_examples: int
@@ -34,6 +39,8 @@ class Order:
     seed: int
     num_auxiliary: int = 0
     auxiliary_share: float = 0.5
+    rows: int | None = None  # in-domain examples a shard; None: all are in memory
+    auxiliary_rows: int | None = None
 
     @property
     def steps_per_epoch(self) -> int:
@@ -48,35 +55,52 @@ class Order:
     def batch(self, step: int) -> np.ndarray:
         """Returns the ids of one batch, int64; auxiliary input j has id num_examples + j."""
         epoch, position = divmod(step, self.steps_per_epoch)
-        order = _permutation(self.num_examples, self.seed, epoch, 0)
-        ids = order[position * self.batch_size : (position + 1) * self.batch_size]
+        start = position * self.batch_size
+        stop = min(start + self.batch_size, self.num_examples)
+        ids = _shuffled(self.num_examples, self.rows, (self.seed, epoch, 0), start, stop)
         if not self.num_auxiliary:
             return ids
-        taken = np.arange(step * self.auxiliary_per_batch, (step + 1) * self.auxiliary_per_batch)
-        rounds, places = np.divmod(taken, self.num_auxiliary)
-        auxiliary = [
-            _permutation(self.num_auxiliary, self.seed, int(r), 1)[p] for r, p in zip(rounds, places, strict=True)
-        ]
-        return np.concatenate([ids, self.num_examples + np.asarray(auxiliary, np.int64)])
+        first, parts = step * self.auxiliary_per_batch, []
+        last = first + self.auxiliary_per_batch
+        while first < last:  # they go on where the last batch ended, round after round
+            turn, start = divmod(first, self.num_auxiliary)
+            stop = min(self.num_auxiliary, start + last - first)
+            parts.append(_shuffled(self.num_auxiliary, self.auxiliary_rows, (self.seed, turn, 1), start, stop))
+            first += stop - start
+        return np.concatenate([ids, self.num_examples + np.concatenate(parts)])
 
 
-class _LastPermutations:
-    """Keeps the permutations in use: one for the in-domain examples and up to two for auxiliary ones."""
-
-    def __init__(self, size: int = 8):
-        self.size = size
-        self.kept: dict[tuple[int, ...], np.ndarray] = {}
-
-    def __call__(self, num: int, *key: int) -> np.ndarray:
-        whole = (num, *key)
-        if whole not in self.kept:
-            while len(self.kept) >= self.size:
-                self.kept.pop(next(iter(self.kept)))
-            self.kept[whole] = np.random.default_rng(list(key)).permutation(num)
-        return self.kept[whole]
+def _shuffled(num: int, rows: int | None, key: tuple[int, ...], start: int, stop: int) -> np.ndarray:
+    """Returns places `start` to `stop` of a random order of `num` examples, int64."""
+    parts = []
+    for first, window in _windows(num, rows, key):
+        a, b = max(start - first, 0), min(stop - first, sum(end - begin for begin, end in window))
+        if a < b:
+            parts.append(_permutation(window, key)[a:b])
+    return np.concatenate(parts)
 
 
-_permutation = _LastPermutations()
+@functools.lru_cache(maxsize=4)
+def _windows(num: int, rows: int | None, key: tuple[int, ...]) -> list[tuple[int, _Window]]:
+    """Returns the windows of a random order, each with its first place: one where all examples are in memory."""
+    parts = shards.spans(num, rows or num)
+    num_windows = -(-len(parts) // shards.WINDOW)
+    if num_windows == 1:
+        return [(0, ((0, num),))]
+    order = np.random.default_rng([*key, num_windows]).permutation(len(parts))
+    windows = [tuple(parts[i] for i in each) for each in np.array_split(order, num_windows)]
+    sizes = [sum(end - begin for begin, end in window) for window in windows]
+    return list(zip(np.cumsum([0, *sizes[:-1]]).tolist(), windows, strict=True))
+
+
+@functools.lru_cache(maxsize=4)  # in-domain and auxiliary ones, each with the window that comes next
+def _permutation(window: _Window, key: tuple[int, ...]) -> np.ndarray:
+    """Returns the examples of a window in a random order."""
+    if len(window) == 1:
+        ((begin, end),) = window
+        return begin + np.random.default_rng([*key, begin] if begin else list(key)).permutation(end - begin)
+    ids = np.concatenate([np.arange(begin, end) for begin, end in window])
+    return np.random.default_rng([*key, window[0][0]]).permutation(ids)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,10 +145,10 @@ class Batches:
         epoch = step // order.steps_per_epoch
         view = epoch % self._num_views if self._num_views else epoch
         inside = ids < order.num_examples
-        inputs = self._views.array(view)[ids[inside]]
+        inputs = self._views.rows_at(view, ids[inside])
         if self._auxiliary is not None and not inside.all():
             rows = np.empty((len(ids), *inputs.shape[1:]), inputs.dtype)
-            rows[inside], rows[~inside] = inputs, self._auxiliary.array(view)[ids[~inside] - order.num_examples]
+            rows[inside], rows[~inside] = inputs, self._auxiliary.rows_at(view, ids[~inside] - order.num_examples)
             inputs = rows
         return inputs, self._targets(epoch, view, ids)
 

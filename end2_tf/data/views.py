@@ -13,6 +13,7 @@ import numpy as np
 
 from end2_tf.config import Augmentation
 from end2_tf.data import augmentation as augment
+from end2_tf.data.shards import Shards
 from end2_tf.errors import ConfigError
 
 CLEAN = -1  # the view without augmentation
@@ -26,7 +27,8 @@ class Views:
         inputs: All examples, (n, h, w, c) uint8 images or (n, d) float32 features.
         seed: Of the draws.
         partners: Inputs to mix with, (m, ...). By default an example's partners are the others, each in the same view.
-        folder: Where views may be kept, see `path`; those that are there are read instead of made.
+        folder: Where views may be kept, see `kept`; those that are there are read instead of made.
+        rows: Examples in a shard of those.
         name: The config field of the augmentation, for messages.
 
     Raises:
@@ -41,10 +43,12 @@ class Views:
         *,
         partners: np.ndarray | None = None,
         folder: Path | None = None,
+        rows: int | None = None,
         name: str = "augmentation",
     ):
         self.augmentation, self.inputs, self.seed = augmentation, inputs, seed
         self.partners, self.folder, self.name = partners, folder, name
+        self.rows = rows or max(1, len(inputs))
         self.is_identity = augmentation.is_identity
         is_image = inputs.ndim == 4
         if is_image and augmentation.jitter:
@@ -56,23 +60,32 @@ class Views:
             )
         self.feature_scale = None if is_image else inputs.std(0) * np.float32(augmentation.jitter)
         self._lock = threading.RLock()  # pipelines may ask from several threads
-        self._latest: tuple[int, np.ndarray] | None = None
+        self._latest: tuple[int, np.ndarray | Shards] | None = None
         self._latest_mixture: tuple[int, tuple[np.ndarray, np.ndarray]] | None = None
 
-    def array(self, view: int) -> np.ndarray:
-        """Returns all inputs as they look in a view: the inputs' own shape and dtype. Keeps the latest in memory."""
+    def rows_at(self, view: int, ids: np.ndarray) -> np.ndarray:
+        """Returns some inputs, by their numbers, as they look in a view: the inputs' own dtype. Keeps the latest view.
+
+        A view that is kept on disk is read from there, else it is made, whole.
+        """
         if view == CLEAN or self.is_identity:
-            return self.inputs
+            return self.inputs[ids]
         with self._lock:
             if self._latest is None or self._latest[0] != view:
-                path = self.path(view)
-                kept = np.load(path, mmap_mode="r") if path is not None and path.is_file() else None
-                self._latest = (view, self._make(view) if kept is None else kept)
-            return self._latest[1]
+                kept = self.kept(view)
+                self._latest = (view, kept if kept is not None and kept.is_there else self._make(view))
+            latest = self._latest[1]
+        return latest[ids]
 
-    def path(self, view: int) -> Path | None:
+    def array(self, view: int) -> np.ndarray:
+        """Returns all inputs as they look in a view."""
+        if view == CLEAN or self.is_identity:
+            return self.inputs
+        return self.rows_at(view, np.arange(len(self.inputs)))
+
+    def kept(self, view: int) -> Shards | None:
         """Returns where a view is kept, or would be."""
-        return None if self.folder is None else self.folder / f"inputs_{view:03d}.npy"
+        return None if self.folder is None else Shards(self.folder / f"inputs_{view:03d}", len(self.inputs), self.rows)
 
     def mixture(self, view: int) -> tuple[np.ndarray, np.ndarray]:
         """Returns each example's partner (n,) int64 and its own weight (n,) float32, 1 where it isn't mixed up."""

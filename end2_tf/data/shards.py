@@ -1,0 +1,101 @@
+"""Arrays on disk in files of so many rows each, a few of which are in memory at a time.
+
+An array of one shard is one file, `<name>.npy`; of several it is a folder, `<name>/00000.npy` and so on.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from end2_tf import workdir
+
+SHARD_BYTES = 16_000_000
+WINDOW = 8  # shards in memory at a time, and among which a training shuffles
+
+
+def rows_of(row_bytes: int) -> int:
+    """Returns how many rows of so many bytes make a shard."""
+    return max(1, SHARD_BYTES // max(1, row_bytes))
+
+
+def spans(num: int, rows: int) -> list[tuple[int, int]]:
+    """Returns the shards of an array of `num` rows, as [start, stop)."""
+    return [(start, min(start + rows, num)) for start in range(0, num, rows)]
+
+
+class Shards:
+    """An array in shards; indexing it with row numbers reads the files that it needs.
+
+    Args:
+        base: The array's path without its suffix.
+        num: Rows it has.
+        rows: Rows a shard has; the last one may have fewer.
+        make: Makes a shard that isn't there, by its number; it is written, for the next time.
+    """
+
+    def __init__(self, base: Path, num: int, rows: int, make: Callable[[int], np.ndarray] | None = None):
+        self.base, self.num, self.rows, self._make = base, num, rows, make
+        self._kept: dict[int, np.ndarray] = {}
+        self._lock = threading.Lock()  # a pipeline asks from a thread of its own
+
+    def __len__(self) -> int:
+        return self.num
+
+    @property
+    def num_shards(self) -> int:
+        return -(-self.num // self.rows)
+
+    def path(self, shard: int) -> Path:
+        """Returns where a shard is kept."""
+        if self.num_shards == 1:
+            return self.base.with_name(f"{self.base.name}.npy")
+        return self.base / f"{shard:05d}.npy"
+
+    def missing(self) -> Iterator[tuple[int, int, int]]:
+        """Yields the shards that aren't there, as (number, start, stop)."""
+        for shard, (start, stop) in enumerate(spans(self.num, self.rows)):
+            if not self.path(shard).is_file():
+                yield shard, start, stop
+
+    @property
+    def is_there(self) -> bool:
+        return next(self.missing(), None) is None
+
+    def write(self, shard: int, values: np.ndarray) -> None:
+        """Writes a shard, all or nothing."""
+        workdir.write_atomically(self.path(shard), lambda temporary: np.save(temporary, values))
+
+    def read(self, shard: int) -> np.ndarray:
+        """Returns a shard; the last few are kept in memory."""
+        with self._lock:
+            if shard not in self._kept:
+                while len(self._kept) >= WINDOW:
+                    self._kept.pop(next(iter(self._kept)))
+                self._kept[shard] = self._load(shard)
+            return self._kept[shard]
+
+    def _load(self, shard: int) -> np.ndarray:
+        path = self.path(shard)
+        if path.is_file() or self._make is None:
+            return np.load(path)
+        values = self._make(shard)
+        self.write(shard, values)
+        return values
+
+    def __getitem__(self, ids: np.ndarray) -> np.ndarray:
+        """Returns rows by their numbers."""
+        if self.num_shards == 1:
+            return self.read(0)[ids]
+        numbers = ids // self.rows
+        result: np.ndarray | None = None
+        for number in np.unique(numbers):
+            mine = numbers == number
+            part = self.read(int(number))
+            if result is None:
+                result = np.empty((len(ids), *part.shape[1:]), part.dtype)
+            result[mine] = part[ids[mine] - number * self.rows]
+        return self.read(0)[:0] if result is None else result
