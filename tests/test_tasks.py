@@ -233,7 +233,8 @@ def test_a_student_learns_from_the_first_members_alone(tmp_path, mode):
         if mode == "clean" and trainer.plan.transfer.manifest() is None:
             recording, folder = trainer.plan.transfer, trainer.plan.transfer.begin()
             inside, _ = transfer.make_views(trainer.experiment.transfer, trainer.data.train.inputs, None, 0)
-            recording.finish(**transfer.record(trainer.ensemble, inside, trainer.experiment.transfer, folder))
+            transfer.record(trainer.ensemble, inside, trainer.experiment.transfer, folder)
+            recording.finish(**transfer.details(trainer.experiment.transfer, inside, trainer.ensemble))
         task = Task("student", 0, "end")
         trainer.train(task, lambda *args: None)
         weights.append(keras.saving.load_model(trainer.artefact(task).path / "model.keras").get_weights())
