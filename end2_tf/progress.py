@@ -71,7 +71,7 @@ class Together:
         self.epochs: dict[Any, tuple[int, int]] = {}
 
     def __call__(self, task: Any, what: str, done: int, of: int, figures: dict[str, float]) -> None:
-        if what == "training":
+        if what in ("training", "recording"):
             self.epochs[task] = done, of
             shown = figures if self.shows_figures else {}
             done_of_all = sum(epochs for epochs, _ in self.epochs.values())

@@ -319,21 +319,6 @@ class Run(Trainer):
                 "          that is near chance: do they take raw inputs (pixels 0-255), and classes in this order?"
             )
 
-    def views(self) -> list[tuple[Artefact, Any]]:
-        """Returns the recordings that the experiment's methods need, each with the views it is made on."""
-        from end2_tf import transfer
-
-        needed = {artefact.digest for artefact in self.plan.all_recordings()}
-        artefacts = [self.plan.transfer, *([self.plan.auxiliary] if self.data.auxiliary is not None else [])]
-        views = transfer.make_views(
-            self.experiment.transfer,
-            self.data.train.inputs,
-            None if self.data.auxiliary is None else self.data.auxiliary.inputs,
-            self.experiment.seed,
-            *((artefact.path, (artefact.manifest() or {}).get("rows")) for artefact in artefacts),
-        )
-        return [(a, v) for a, v in zip(artefacts, views, strict=False) if a.digest in needed and v is not None]
-
     def run_transfer(self) -> tuple[bool, Path, str]:
         needed, folder = self.plan.all_recordings(), self.root.path / "transfer"
         if not needed:
@@ -342,7 +327,7 @@ class Run(Trainer):
         if not was_ready:
             self.prepare()
             self.require(self.plan.ensemble, "ensemble")
-            self._record()
+            self._record_all()
         manifests = [artefact.manifest() or {} for artefact in needed]
         _, num_members, num_classes = manifests[0]["logits"]
         knowledge = (self.plan.transfer.manifest() or {}).get("knowledge")
@@ -362,54 +347,41 @@ class Run(Trainer):
             parts.append(f"{manifest['logits'][0]:,} {kind}{views}")
         return was_ready, folder, f"{' + '.join(parts)}, {num_members} members, {num_classes} classes{disagreement}"
 
-    def _record(self) -> None:
+    def _record_all(self) -> None:
         from end2_tf import transfer
 
-        settings, ensemble = self.experiment.transfer, self.ensemble
-        todo = [(artefact, views) for artefact, views in self.views() if artefact.manifest() is None]
-        needed, statistics = 0, {}
-        for artefact, views in todo:
-            statistics[artefact] = self.statistics(with_auxiliary=artefact is self.plan.auxiliary)
-            of_one = transfer.said_bytes(settings, ensemble.num_members, ensemble.num_classes, statistics[artefact])
-            views.rows = transfer.shard_rows(settings, views, of_one)
-            shape = views.inputs.shape
-            needed += transfer.num_bytes(settings, views.augmentation, shape, views.inputs.dtype, of_one)
-        self.root.check_writable(needed)
-        for artefact, views in todo:
-            started = time.monotonic()
-            artefact.begin()
-            transfer.record(
-                ensemble, views, settings, artefact.path, statistics=statistics[artefact], report=self.progress
-            )
-            details = transfer.details(settings, views, ensemble)
-            if artefact is self.plan.transfer:
-                ids = transfer.spread(len(views.inputs))
-                shown = views.inputs[ids] if settings.mode == "clean" else views.rows_at(0, ids)
-                held_out = self.data.validation.inputs[transfer.spread(len(self.data.validation))]
-                details["knowledge"] = {
-                    name: transfer.disagreement(ensemble, inputs)
-                    for name, inputs in (("transfer", shown), ("validation", held_out))
-                }
-            artefact.finish(
-                seconds=time.monotonic() - started,
+        todo = [recording for recording in self.recordings() if recording.artefact.manifest() is None]
+        self.root.check_writable(sum(recording.num_bytes for recording in todo))
+        started = time.monotonic()
+        for recording in todo:
+            recording.artefact.begin()
+        if self.launch is None:
+            for recording in todo:
+                recording.record(self.ensemble, report=self.progress)
+        elif tasks := [task for recording in todo for task in recording.tasks()]:
+            what = f"recording members' predictions in {len(tasks)} parts"
+            self.launch(tasks, self, Together(self.progress, what, 0, len(tasks), shows_figures=False))
+        for recording in todo:
+            details = transfer.details(self.experiment.transfer, recording.views, self.ensemble)
+            if recording.artefact is self.plan.transfer:
+                details["knowledge"] = self._disagreement(recording.views)
+            recording.artefact.finish(
+                seconds=(time.monotonic() - started) / len(todo),
                 members=(self.plan.ensemble.manifest() or {}).get("weights", []),
                 class_names=list(self.data.class_names),
                 **details,
             )
 
-    def statistics(self, *, with_auxiliary: bool) -> list[Any]:
-        """Returns what this experiment's losses need of members: on auxiliary inputs, or on in-domain ones."""
-        from end2_tf import student, training
+    def _disagreement(self, views: Any) -> dict[str, float]:
+        """Returns the members' mean knowledge uncertainty on transfer inputs and on held-out ones."""
+        from end2_tf import transfer
 
-        found = []
-        for name in self.experiment.student.methods:
-            method = self.experiment.methods[name]
-            if self.plan.is_distilled(name) and (method.auxiliary or not with_auxiliary):
-                loss = student.build_loss(method, f"methods.{name}")
-                temperature = training.Temperature(method, self.experiment.student.epochs)
-                temperatures = {temperature(epoch) for epoch in range(temperature.epochs)}
-                found += [(loss, each, self.plan.num_taught) for each in sorted(temperatures)]
-        return found
+        ids, held_out = transfer.spread(len(views.inputs)), self.data.validation.inputs
+        shown = views.inputs[ids] if self.experiment.transfer.mode == "clean" else views.rows_at(0, ids)
+        return {
+            "transfer": transfer.disagreement(self.ensemble, shown),
+            "validation": transfer.disagreement(self.ensemble, held_out[transfer.spread(len(held_out))]),
+        }
 
     def run_student(self) -> tuple[bool, Path, str]:
         students = self.plan.students()

@@ -1,4 +1,4 @@
-"""The trainings of a run, each a task that any process can do: one member, or one student."""
+"""A run's tasks, which any process can do: to train a member or a student, to record a part of a transfer set."""
 
 from __future__ import annotations
 
@@ -19,19 +19,65 @@ from end2_tf.workdir import Artefact, Workdir
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """One training: member `number` of the ensemble, or the student of `method` with seed `number`.
+    """Member `number` of the ensemble; or the student of `method` with seed `number`; or part `number` of a recording.
 
-    `variant` names the experiment where there are several, see `Trainer.of`.
+    A recording's `method` is `auxiliary` where it is of auxiliary inputs. `variant` names the experiment where there
+    are several, see `Trainer.of`.
     """
 
-    kind: Literal["member", "student"]
+    kind: Literal["member", "student", "recording"]
     number: int
     method: str = ""
     variant: str = ""
 
     def __str__(self) -> str:
-        name = f"member {self.number}" if self.kind == "member" else f"student {self.method}, seed {self.number}"
+        if self.kind == "recording":
+            name = f"part {self.number} of the recording of {self.method or 'in-domain'} inputs"
+        else:
+            name = f"member {self.number}" if self.kind == "member" else f"student {self.method}, seed {self.number}"
         return f"{name} of {self.variant!r}" if self.variant else name
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Recording:
+    """What members are asked about: one array of inputs in its views.
+
+    Attributes:
+        artefact: Where it is kept.
+        views: Of the inputs.
+        settings: What is kept of what members say.
+        statistics: See `transfer.record`.
+        num_bytes: How much will be written.
+        method: That of its tasks.
+    """
+
+    artefact: Artefact
+    views: Any
+    settings: Transfer
+    statistics: list[Any]
+    num_bytes: int
+    method: str
+
+    def tasks(self) -> list[Task]:
+        """Returns its parts."""
+        from end2_tf import transfer
+
+        return [Task("recording", i, self.method) for i in range(len(transfer.units_of(self.settings, self.views)))]
+
+    def record(self, ensemble: Any, number: int | None = None, report: Report = lambda *args: None) -> None:
+        """Asks members, about all inputs or those of one part, and writes what they say."""
+        from end2_tf import transfer
+
+        units = transfer.units_of(self.settings, self.views)
+        transfer.record(
+            ensemble,
+            self.views,
+            self.settings,
+            self.artefact.path,
+            statistics=self.statistics,
+            units=units if number is None else [units[number]],
+            report=report,
+        )
 
 
 class Trainer:
@@ -123,12 +169,59 @@ class Trainer:
     def artefact(self, task: Task) -> Artefact:
         """Returns where a task's result is kept; all members share one artefact."""
         plan = self.of(task).plan
+        if task.kind == "recording":
+            return plan.auxiliary if task.method else plan.transfer
         return plan.ensemble if task.kind == "member" else plan.student(task.method, task.number)
+
+    def views(self) -> list[tuple[Artefact, Any]]:
+        """Returns the recordings that the experiment's methods need, each with the views it is made on."""
+        from end2_tf import transfer
+
+        needed = {artefact.digest for artefact in self.plan.all_recordings()}
+        artefacts = [self.plan.transfer, *([self.plan.auxiliary] if self.data.auxiliary is not None else [])]
+        views = transfer.make_views(
+            self.experiment.transfer,
+            self.data.train.inputs,
+            None if self.data.auxiliary is None else self.data.auxiliary.inputs,
+            self.experiment.seed,
+            *((artefact.path, (artefact.manifest() or {}).get("rows")) for artefact in artefacts),
+        )
+        return [(a, v) for a, v in zip(artefacts, views, strict=False) if a.digest in needed and v is not None]
+
+    def recordings(self) -> list[Recording]:
+        """Returns the recordings that the experiment's methods need; the ensemble must be there."""
+        from end2_tf import transfer
+
+        settings, ensemble, found = self.experiment.transfer, self.ensemble, []
+        for artefact, views in self.views():
+            is_auxiliary = artefact is self.plan.auxiliary
+            statistics = self.statistics(with_auxiliary=is_auxiliary)
+            said = transfer.said_bytes(settings, ensemble.num_members, ensemble.num_classes, statistics)
+            if artefact.manifest() is None:
+                views.rows = transfer.shard_rows(settings, views, said)
+            size = transfer.num_bytes(settings, views.augmentation, views.inputs.shape, views.inputs.dtype, said)
+            method = "auxiliary" if is_auxiliary else ""
+            found.append(Recording(artefact, views, settings, statistics, size, method))
+        return found
+
+    def statistics(self, *, with_auxiliary: bool) -> list[Any]:
+        """Returns what this experiment's losses need of members: on auxiliary inputs, or on in-domain ones."""
+        from end2_tf import student, training
+
+        found = []
+        for name in self.experiment.student.methods:
+            method = self.experiment.methods[name]
+            if self.plan.is_distilled(name) and (method.auxiliary or not with_auxiliary):
+                loss = student.build_loss(method, f"methods.{name}")
+                temperature = training.Temperature(method, self.experiment.student.epochs)
+                temperatures = {temperature(epoch) for epoch in range(temperature.epochs)}
+                found += [(loss, each, self.plan.num_taught) for each in sorted(temperatures)]
+        return found
 
     def train(self, task: Task, report: Report) -> None:
         """Does one task and writes its result; a training that was interrupted goes on.
 
-        The artefact of a member must have begun, and what a student learns from must be there.
+        The artefact of a member or a recording must have begun, and what a student learns from must be there.
 
         Args:
             task: Which.
@@ -138,8 +231,15 @@ class Trainer:
         with contextlib.nullcontext() if self.strategy is None else self.strategy.scope():
             if task.kind == "member":
                 trainer._train_member(task.number, report)
+            elif task.kind == "recording":
+                trainer._record_part(task, report)
             else:
                 trainer._train_student(dataclasses.replace(task, variant=""), report)
+
+    def _record_part(self, task: Task, report: Report) -> None:
+        (recording,) = (each for each in self.recordings() if each.method == task.method)
+        recording.record(self.ensemble, task.number)
+        report("recording", 1, 1, {})
 
     def _train_member(self, index: int, report: Report) -> None:
         from end2_tf import ensemble, student

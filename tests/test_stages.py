@@ -1,6 +1,7 @@
 """The whole pipeline on spirals, small."""
 
 import csv
+import functools
 import json
 import os
 import signal
@@ -14,7 +15,7 @@ import keras
 import numpy as np
 import pytest
 
-from end2_tf import cli, machine, registry, stages, uncertainty
+from end2_tf import cli, config, machine, registry, stages, uncertainty
 from end2_tf.workdir import Workdir
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -411,3 +412,23 @@ def test_workers_train_students_and_nothing_else(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": cluster, "task": {"type": "worker", "index": 0}}))
     assert cli.main(_args(tmp_path, "--stage=ensemble")) == 2
     assert "Run --stage=transfer first, without TF_CONFIG, then --stage=student." in capsys.readouterr().err
+
+
+def test_recordings_by_tasks_are_those_of_one_process(tmp_path):
+    experiment = config.override(
+        registry.experiments()["spirals_mlp_end2"], [*SMALL, "transfer.mode=views", "student.methods=end2,end2_aux"]
+    )
+
+    def launch(tasks, run, report):
+        kinds.append([(task.kind, task.method) for task in tasks])
+        for task in reversed(tasks):  # whatever the order
+            run.train(task, functools.partial(report, task))
+
+    kinds, found = [], []
+    for name, how in (("here", None), ("elsewhere", launch)):
+        run = stages.Run("x", experiment, Workdir(tmp_path / name), launch=how, say=lambda line: None)
+        run.run(("transfer",))
+        manifests = sorted((tmp_path / name).glob("transfer/*/manifest.json"))
+        found.append([_json(path)["files"] for path in manifests])
+    assert found[0] == found[1]
+    assert kinds == [[("recording", "")] * 10 + [("recording", "auxiliary")]]  # views, and auxiliary inputs as they are
