@@ -7,7 +7,7 @@ import pytest
 from end2_tf import backbones, registry
 from end2_tf.errors import ConfigError
 
-SHAPES = {"mlp": (2,), "auto": (2,), "cnn": (28, 28, 1), "vgg16": (32, 32, 3)}
+SHAPES = {"mlp": (2,), "auto": (2,), "cnn": (28, 28, 1), "vgg16": (32, 32, 3), "resnet50": (32, 32, 3)}
 
 
 def _build(name, shape=None, num_classes=10, mean=100.0, std=50.0, **options):
@@ -97,3 +97,11 @@ def test_auto_suits_the_inputs():
 def test_what_cannot_be_built_says_why(name, shape, options, message):
     with pytest.raises(ConfigError, match=message):
         _build(name, shape, **options)
+
+
+def test_resnet50_is_keras_own_with_batch_norm_over_all_replicas():
+    model = _build("resnet50", shape=(224, 224, 3), num_classes=1000)
+    assert model.count_params() == 25_636_712  # of which 53,120 are moving statistics
+    layers = [x for x in model._flatten_layers() if isinstance(x, keras.layers.BatchNormalization)]
+    assert len(layers) == 53
+    assert all(layer.synchronized for layer in layers)
