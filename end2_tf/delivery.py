@@ -4,14 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from end2_tf import config
+from end2_tf.config import Experiment
 from end2_tf.errors import ConfigError, ModelError
-from end2_tf.workdir import Artefact
+from end2_tf.plan import Plan
+from end2_tf.progress import Progress
+from end2_tf.workdir import Artefact, Workdir
 
-if TYPE_CHECKING:
-    from end2_tf.stages import Run
+
+class Run(Protocol):
+    """What is asked of a run; `stages.Run` is one."""
+
+    experiment: Experiment
+    root: Workdir
+    plan: Plan
+    progress: Progress
+    zoo_dir: Path
+
+    @property
+    def data(self) -> Any: ...
+
+    @property
+    def ensemble(self) -> Any: ...
+
+    def say(self, line: str, /) -> None: ...
+
+    def prepare(self) -> None: ...
+
+    def require(self, artefact: Artefact, stage: str) -> None: ...
 
 
 def export(run: Run) -> tuple[bool, Path, str]:
