@@ -246,7 +246,8 @@ def _train(loop: Loop, batches: Batches, state: _State, callbacks: keras.callbac
                 _check_finite(losses, batches, state)
                 state.count(losses)
             callbacks.on_train_batch_end(state.step - epoch * length - 1, {"loss": state.loss})
-            state.save_now_and_then()
+            if state.step < (epoch + 1) * length:  # else the end of the epoch does
+                state.save_now_and_then()
         callbacks.on_epoch_end(epoch, {"loss": state.loss})
     callbacks.on_train_end()
 
