@@ -62,7 +62,3 @@ class Checkpoint:
         for value, variable in zip(values, self.variables, strict=True):
             variable.assign(value)
         return arrays
-
-    def remove(self) -> None:
-        if self.path is not None:
-            self.path.unlink(missing_ok=True)

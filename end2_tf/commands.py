@@ -97,6 +97,11 @@ def _run(
         raise ConfigError(unknown("--launcher", FLAGS.launcher, "a launcher", LAUNCHERS))
     if FLAGS.ray_address is not None and FLAGS.launcher != "ray":
         raise ConfigError(f"--ray_address is given, but --launcher is {FLAGS.launcher!r}. Add --launcher=ray.")
+    strategy = distribution.parse(FLAGS.strategy)
+    if FLAGS.study is not None and strategy.kind == "workers":
+        raise ConfigError(f"--strategy is {FLAGS.strategy!r}, which is for --stage=student. Leave it out of a study.")
+    if FLAGS.launcher == "ray" and strategy.shared_by:
+        raise ConfigError(f"--strategy is {FLAGS.strategy!r}, but Ray gives each task a device. Leave one out.")
     return stages.Run(
         name,
         experiment,
@@ -105,7 +110,7 @@ def _run(
         download=FLAGS.download,
         deterministic=FLAGS.deterministic,
         jobs=FLAGS.jobs,
-        strategy=distribution.parse(FLAGS.strategy),
+        strategy=strategy,
         launch=_launcher(),
         members=_members(experiment),
         progress=Progress(FLAGS.quiet or not distribution.is_chief()),

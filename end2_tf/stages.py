@@ -139,9 +139,13 @@ class Run(Trainer):
             alone: Gives the progress of a task that has this process to itself.
             before: How many more of the same kind were done earlier.
         """
-        if self.launch is not None:
+
+        def together(what: str) -> Together:
             members = all(task.kind == "member" for task in tasks)
-            self.launch(tasks, self, Together(self.progress, what, before, before + len(tasks), shows_figures=members))
+            return Together(self.progress, what, before, before + len(tasks), shows_figures=members)
+
+        if self.launch is not None:
+            self.launch(tasks, self, together(what))
             return
         self.strategy = distribution.make(self.devices, len(tasks), deterministic=self.deterministic)
         if self.strategy.num_replicas_in_sync > 1:
@@ -149,9 +153,7 @@ class Run(Trainer):
         num = self._num_workers(len(tasks))
         if num:
             what += f", {num} at a time" if num > 1 else ""
-            members = all(task.kind == "member" for task in tasks)
-            together = Together(self.progress, what, before, before + len(tasks), shows_figures=members)
-            workers.train(tasks, num, self, together, on_gpus=bool(_gpus()))
+            workers.train(tasks, num, self, together(what), on_gpus=bool(_gpus()))
         else:
             for task in tasks:
                 self.train(task, alone(task))

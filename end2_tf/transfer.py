@@ -75,14 +75,13 @@ class Recording:
         Raises:
             DataError: by the function: logits weren't kept, and neither was this statistic.
         """
-        function = tf.function(loss.reduce_members, reduce_retracing=True)
         latest: list[Any] = [None, None]
         lock = threading.Lock()  # a pipeline asks from a thread of its own
 
         def make(level: int, view: int) -> np.ndarray | Shards:
             temperature = float(temperatures[level])
             if self.folder is None:
-                return reduce(loss, self.logits[view][:, : self.num_members], temperature, function)
+                return reduce(loss, self.logits[view][:, : self.num_members], temperature)
             name = f"{_view_name(view)}_{_statistic(loss, temperature, self.num_members)}"
             rows = self.rows or self.num
             kept = Shards(self.folder / STATISTICS / name, self.num, rows)
@@ -95,7 +94,7 @@ class Recording:
                 )
 
             def of_shard(shard: int) -> np.ndarray:
-                return reduce(loss, self.logits[view].read(shard)[:, : self.num_members], temperature, function)
+                return reduce(loss, self.logits[view].read(shard)[:, : self.num_members], temperature)
 
             return Shards(self.folder / f".{STATISTICS}" / name, self.num, rows, of_shard)
 
@@ -151,17 +150,16 @@ class TransferSet:
         return look_up
 
 
-def reduce(loss: Any, logits: np.ndarray, temperature: float, function: Any = None) -> np.ndarray:
+def reduce(loss: Any, logits: np.ndarray, temperature: float) -> np.ndarray:
     """Returns a loss's statistics (n, S) float32 of logits (n, members, classes), a chunk at a time.
 
     Args:
         loss: A `DistillationLoss`.
         logits: Of members.
         temperature: T.
-        function: The graph of the loss's `reduce_members`, if there is one already.
     """
     rows = max(1, CHUNK_VALUES // max(1, logits.shape[1] * logits.shape[2]))
-    function = function or tf.function(loss.reduce_members, reduce_retracing=True)
+    function = _graph(loss)
     out = np.empty((len(logits), loss.statistics_size(logits.shape[2])), np.float32)
     for start in range(0, len(logits), rows):
         chunk = np.asarray(logits[start : start + rows], np.float64)
@@ -230,7 +228,7 @@ def record(
     units = units_of(settings, views) if units is None else units
     made: tuple[int, np.ndarray] | None = None
     for number, (view, shard) in enumerate(units):
-        tables = _tables(ensemble, views, settings, folder, view, statistics)
+        tables = _tables(views, settings, folder, view, statistics)
         kept = views.kept(view) if settings.keep_inputs and view != CLEAN else None
         wanted = [table for table, _ in tables] + ([kept] if kept is not None else [])
         if any(not each.path(shard).is_file() for each in wanted):
@@ -240,7 +238,7 @@ def record(
             inputs = made[1][start:stop]
             if kept is not None:
                 kept.write(shard, inputs)
-            _record_shard(ensemble, inputs, shard, tables, settings)
+            _record_shard(ensemble, inputs, shard, tables)
         report("members' predictions", number + 1, len(units), {"examples": float(len(views.inputs))})
 
 
@@ -317,7 +315,6 @@ def num_bytes(
 
 
 def _tables(
-    ensemble: Ensemble,
     views: Views,
     settings: config.Transfer,
     folder: Path,
@@ -339,7 +336,7 @@ def _tables(
 
 
 def _reduce_first(loss: Any, temperature: float, num_members: int | None, logits: np.ndarray) -> np.ndarray:
-    return reduce(loss, logits[:, :num_members], temperature, _graph(loss))
+    return reduce(loss, logits[:, :num_members], temperature)
 
 
 @functools.lru_cache(maxsize=64)
@@ -352,7 +349,6 @@ def _record_shard(
     inputs: np.ndarray,
     shard: int,
     tables: Sequence[tuple[Shards, Callable[[np.ndarray], np.ndarray]]],
-    settings: config.Transfer,
 ) -> None:
     """Asks members, a chunk of inputs at a time, and writes what is kept of it."""
     chunk = max(1, min(1000, CHUNK_VALUES // (ensemble.num_members * ensemble.num_classes)))
@@ -394,6 +390,5 @@ def open_recording(folder: Path, manifest: Mapping[str, Any], num_members: int |
 
 def record_in_memory(ensemble: Ensemble, inputs: np.ndarray, auxiliary: np.ndarray | None) -> TransferSet:
     """Returns the members' logits on clean inputs without writing them."""
-
     extra = None if auxiliary is None else Recording.in_memory({CLEAN: ensemble.predict_logits(auxiliary)})
     return TransferSet(Recording.in_memory({CLEAN: ensemble.predict_logits(inputs)}), extra)

@@ -396,6 +396,7 @@ def test_a_member_that_another_job_trains_is_left_to_it(tmp_path, capsys):
         (["--members=0:1", "--set", "ensemble.models=x.keras"], "--members is for training members."),
         (["--launcher=slurm"], "--launcher is 'slurm', which isn't a launcher."),
         (["--ray_address=x:1"], "--ray_address is given, but --launcher is 'local'. Add --launcher=ray."),
+        (["--launcher=ray", "--strategy=mirrored:2"], "but Ray gives each task a device. Leave one out."),
         (["--strategy=mirror"], "--strategy is 'mirror'. Allowed: auto, one_device, mirrored"),
         (["--strategy=workers:2"], "--strategy is 'workers:2', which is for students. Say --stage=student"),
         (["--members=0:1", "--deterministic", "--set", "ensemble.options.dropout=0"], "Set ensemble.engine=sequential"),
