@@ -17,7 +17,6 @@ os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # a lost node is told b
 
 import ray
 from ray.exceptions import RayTaskError
-from ray.util.queue import Empty, Queue
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from end2_tf import errors, workers
@@ -89,13 +88,13 @@ class _Drive:
     def __init__(self, tasks: Sequence[Task], trainer: Trainer, report: TaskReport, say: Callable[[str], None]):
         self._report, self._say = report, say
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        # The queue must not be lost with another node.
-        self._queue = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
+        # What is told must not be lost with another node.
+        self._reports = ray.remote(_Reports).options(num_cpus=0, scheduling_strategy=here).remote()
         num_gpus = 1 if ray.cluster_resources().get("GPU") else 0
         work = ray.remote(_work).options(num_cpus=1, num_gpus=num_gpus, max_retries=-1, retry_exceptions=False)
         description = workers.describe(trainer)
         self._tasks = {
-            work.remote(description, task, str(trainer.artefact(task).path), bool(num_gpus), self._queue): task
+            work.remote(description, task, str(trainer.artefact(task).path), bool(num_gpus), self._reports): task
             for task in tasks
         }
         self._nodes: dict[Task, str] = {}
@@ -111,14 +110,10 @@ class _Drive:
         finally:
             for reference in self._tasks:
                 ray.cancel(reference, force=True)
-            self._queue.shutdown(force=True)
+            ray.kill(self._reports)
 
     def _drain(self) -> None:
-        while True:
-            try:
-                task, what, done, of, figures = self._queue.get(block=False)
-            except Empty:
-                return
+        for task, what, done, of, figures in ray.get(self._reports.take.remote()):
             if what != _STARTED:
                 self._report(task, what, done, of, figures)
                 continue
@@ -137,9 +132,31 @@ class _Drive:
             raise
 
 
-def _work(description: dict[str, Any], task: Task, path: str, has_gpu: bool, queue: Queue) -> None:
+class _Reports:
+    """Keeps what tasks tell until it is asked for: an actor."""
+
+    def __init__(self) -> None:
+        self._kept: list[tuple[Any, ...]] = []
+
+    def put(self, report: tuple[Any, ...]) -> None:
+        self._kept.append(report)
+
+    def ready(self) -> None:
+        """Answers once all that the caller put before is kept."""
+
+    def take(self) -> list[tuple[Any, ...]]:
+        kept, self._kept = self._kept, []
+        return kept
+
+
+def _work(description: dict[str, Any], task: Task, path: str, has_gpu: bool, reports: Any) -> None:
     """Does one task, on a node."""
     node = ray.util.get_node_ip_address()
     number = ray.get_runtime_context().get_node_id()[:6]
-    queue.put((task, _STARTED, 0, 0, {"node": f"node {node} ({number})"}))
-    workers.run(description, {task: path}, 1, lambda *report: queue.put(report), on_gpus=has_gpu)
+    # Ray lends the core of a task that waits for an answer to another task: only the end waits until all has arrived.
+    tell = lambda *report: reports.put.remote(report)
+    tell(task, _STARTED, 0, 0, {"node": f"node {node} ({number})"})
+    try:
+        workers.run(description, {task: path}, 1, tell, on_gpus=has_gpu)
+    finally:
+        ray.get(reports.ready.remote())
