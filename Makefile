@@ -10,7 +10,7 @@ run: venv
 	$(BIN)/python main.py --experiment=spirals_mlp_end2
 
 test: venv
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses=auto --dist=worksteal
 
 lint: venv
 	$(BIN)/ruff format --check .

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import math
 from typing import Any
 
 import numpy as np
@@ -26,23 +28,41 @@ def cost(run: Run) -> str:
         DataError, ConfigError: whatever would stop the run.
     """
     try:
+        unread = _unread(run)
+        if unread is not None:
+            run.data = unread
+            return "\n".join(["", "Planned for data that aren't in shards yet", "", *_cost(run)])
         run.prepare()
     except DataError as error:
         expected = run.experiment.data.expected
         if expected is None:
             raise
-        run.data = _Unseen(expected)
+        sizes = expected.train, expected.auxiliary or 0
+        run.data = _Unseen(expected.input_shape, expected.num_classes, *sizes)
         return "\n".join(["", f"Planned for the data that are expected: {error}", "", *_cost(run)])
     return "\n".join(["", *_cost(run), "", *_done(run)])
+
+
+def _unread(run: Run) -> _Unseen | None:
+    """Returns what is known of data that would first have to be read into shards, which a plan doesn't do."""
+    settings, places = run.experiment.data, run.plan.places
+    if places is None or places.in_domain.manifest() is not None:
+        return None
+    from end2_tf.data import dataset
+
+    alone = dataclasses.replace(settings, ood={}, shifted={})
+    data = dataset.load(alone, data_dir=run.data_dir, download=False, seed=run.experiment.seed)
+    auxiliary = 0 if data.auxiliary is None else len(data.auxiliary)
+    return _Unseen(data.input_shape, data.num_classes, len(data.train), auxiliary)
 
 
 class _Unseen:
     """Data that aren't here, as far as a plan needs them."""
 
-    def __init__(self, expected: config.Expected):
-        self.input_shape, self.num_classes = expected.input_shape, expected.num_classes
-        self.train = range(expected.train)
-        self.auxiliary = range(expected.auxiliary) if expected.auxiliary else None
+    def __init__(self, input_shape: tuple[int, ...], num_classes: int, num_train: int, num_auxiliary: int):
+        self.input_shape, self.num_classes = input_shape, num_classes
+        self.train = range(num_train)
+        self.auxiliary = range(num_auxiliary) if num_auxiliary else None
 
     def normalisation(self) -> tuple[np.ndarray, np.ndarray]:
         return np.zeros(self.input_shape[-1]), np.ones(self.input_shape[-1])
@@ -85,9 +105,12 @@ def _cost(run: Run) -> list[str]:
     asked_flops = float(inputs) * num_members * forward_flops(member)
     if inputs:
         lines.append(f"  transfer {inputs:,} inputs, {asked_flops:.2e} FLOPs")
-    lines.append(
-        f"  on disk  members {4e-6 * member.count_params() * num_members:,.1f} MB, transfer set {1e-6 * size:,.1f} MB"
-    )
+    told = f"members {4e-6 * member.count_params() * num_members:,.1f} MB, transfer set {1e-6 * size:,.1f} MB"
+    if experiment.data.shard_rows is not None:
+        each = math.prod(data.input_shape) * (1 if len(data.input_shape) == 3 else 4)
+        num = len(data.train) + (0 if data.auxiliary is None else len(data.auxiliary))
+        told += f", data in shards {1e-6 * each * num:,.1f} MB"
+    lines.append(f"  on disk  {told}")
     return lines + _hours([one_member] * num_members, asked_flops, students)
 
 
@@ -152,6 +175,8 @@ def _hours(members: list[float], transfer: float, students: list[float]) -> list
 
 
 def _rounded(hours: float) -> str:
+    if hours < 0.01:
+        return "under 0.01"
     return f"{hours:,.0f}" if hours >= 100 else f"{hours:.2g}"
 
 

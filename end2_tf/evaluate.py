@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from end2_tf import config, metrics, uncertainty, workdir
+from end2_tf.data import shards
 from end2_tf.data.dataset import DataSet
 from end2_tf.ensemble import Ensemble
 from end2_tf.measures import MEASURES
@@ -18,6 +19,7 @@ from end2_tf.progress import Report
 
 Arrays = dict[str, np.ndarray]
 MAP_POINTS = 200  # a side of the grid for maps of two-dimensional inputs
+_MAP_EXAMPLES = 50_000
 SIMPLEX_MEMBERS = 100
 
 
@@ -148,13 +150,14 @@ class Evaluation:
                 workdir.write_npz(folder / "seeds" / model / f"{seed}.npz", **_kept(datasets))
         if self.grid is not None:
             few = {f"ood/{name}": examples.inputs[:1000] for name, examples in self.data.ood.items()}
+            shown = self.data.train.take(_MAP_EXAMPLES, 0)
             auxiliary = self.data.auxiliary.inputs[:1000] if self.data.auxiliary is not None else np.zeros((0, 2))
             workdir.write_npz(
                 folder / "map.npz",
                 x=self.grid["x"],
                 y=self.grid["y"],
-                train_inputs=self.data.train.inputs,
-                train_labels=self.data.train.labels,
+                train_inputs=shown.inputs,
+                train_labels=shown.labels,
                 auxiliary_inputs=auxiliary,
                 **few,
             )
@@ -262,7 +265,10 @@ def _grid(data: DataSet) -> dict[str, np.ndarray] | None:
     """Returns a square grid around two-dimensional data, wide enough to show every OOD set; None for other inputs."""
     if data.input_shape != (2,):
         return None
-    reach = [np.abs(data.train.inputs).max(), *(np.quantile(np.abs(e.inputs), 0.99) for e in data.ood.values())]
+    reach = [
+        *(np.abs(part).max() for part in shards.parts(data.train.inputs)),
+        *(np.quantile(np.abs(e.inputs), 0.99) for e in data.ood.values()),
+    ]
     axis = np.linspace(-1.05 * max(reach), 1.05 * max(reach), MAP_POINTS, dtype=np.float32)
     x, y = np.meshgrid(axis, axis)
     return {"x": axis, "y": axis, "inputs": np.stack([x.ravel(), y.ravel()], axis=1)}

@@ -55,6 +55,16 @@ class Plan:
         variants = {"alone": dataclasses.replace(to_train, auxiliary=None), "auxiliary": to_train, "all": data}
         return {key: dataset.fingerprint(value, data_dir=self.data_dir) for key, value in variants.items()}
 
+    @property
+    def places(self) -> dataset.Places | None:
+        """Where data in shards are kept; None where none are. Held-out examples are kept beside them."""
+        data = self.experiment.data
+        if data.shard_rows is None:
+            return None
+        parts = [FORMAT, self.experiment.seed, data.shard_rows, data.max_test]
+        digests = [config.digest("data", *parts, self.prints[key]) for key in ("alone", "auxiliary")]
+        return dataset.Places(*(self.root.artefact("data", digest) for digest in digests))
+
     @functools.cached_property
     def ensemble(self) -> Artefact:
         settings = self.experiment.ensemble

@@ -89,7 +89,7 @@ class _Drive:
         self._report, self._say = report, say
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         # What is told must not be lost with another node.
-        self._reports = ray.remote(_Reports).options(num_cpus=0, scheduling_strategy=here).remote()
+        self._reports: Any = ray.remote(_Reports).options(num_cpus=0, scheduling_strategy=here).remote()
         num_gpus = 1 if ray.cluster_resources().get("GPU") else 0
         work = ray.remote(_work).options(num_cpus=1, num_gpus=num_gpus, max_retries=-1, retry_exceptions=False)
         description = workers.describe(trainer)
@@ -154,7 +154,10 @@ def _work(description: dict[str, Any], task: Task, path: str, has_gpu: bool, rep
     node = ray.util.get_node_ip_address()
     number = ray.get_runtime_context().get_node_id()[:6]
     # Ray lends the core of a task that waits for an answer to another task: only the end waits until all has arrived.
-    tell = lambda *report: reports.put.remote(report)
+
+    def tell(*report: Any) -> None:
+        reports.put.remote(report)
+
     tell(task, _STARTED, 0, 0, {"node": f"node {node} ({number})"})
     try:
         workers.run(description, {task: path}, 1, tell, on_gpus=has_gpu)

@@ -97,6 +97,9 @@ class Run(Trainer):
 
     # What stages share.
 
+    def reading(self, what: str, done: int, of: int, figures: dict[str, float]) -> None:
+        self.progress(what, done, of, figures)
+
     @functools.cache  # noqa: B019 - one run a process
     def prepare(self) -> None:
         """Called before the first work: starts TensorFlow, and builds once what later stages will need.
@@ -121,7 +124,7 @@ class Run(Trainer):
         if experiment.ensemble.models:
             _ = self.teacher
         else:
-            ensemble.engine(experiment.ensemble, ensemble.build_member(experiment.ensemble, self.data, 0))
+            ensemble.engine(experiment.ensemble, self.data)
         for name in experiment.student.methods:
             self.student_backbone(name)
         if experiment.ensemble.mixed_precision or experiment.student.mixed_precision:
@@ -263,7 +266,7 @@ class Run(Trainer):
         if not missing:
             return
         with workdir.lock_each([folder / f".member_{index:03d}.lock" for index in missing]):
-            if ensemble.engine(settings, ensemble.build_member(settings, self.data, 0)) == "stacked":
+            if ensemble.engine(settings, self.data) == "stacked":
                 self._train_stack(folder, missing)
                 return
             what, before = f"training {len(mine)} members", len(mine) - len(missing)
@@ -378,11 +381,11 @@ class Run(Trainer):
         """Returns the members' mean knowledge uncertainty on transfer inputs and on held-out ones."""
         from end2_tf import transfer
 
-        ids, held_out = transfer.spread(len(views.inputs)), self.data.validation.inputs
+        ids, held_out = transfer.spread(views.inputs), self.data.validation.inputs
         shown = views.inputs[ids] if self.experiment.transfer.mode == "clean" else views.rows_at(0, ids)
         return {
             "transfer": transfer.disagreement(self.ensemble, shown),
-            "validation": transfer.disagreement(self.ensemble, held_out[transfer.spread(len(held_out))]),
+            "validation": transfer.disagreement(self.ensemble, held_out[transfer.spread(held_out)]),
         }
 
     def run_student(self) -> tuple[bool, Path, str]:

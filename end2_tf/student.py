@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from end2_tf import config, registry, training
 from end2_tf import options as option_values
-from end2_tf.data import checks
+from end2_tf.data import checks, shards
 from end2_tf.data.examples import Examples
 from end2_tf.data.pipeline import Batches, Order, Targets, label_rows, label_targets
 from end2_tf.data.views import Views
@@ -23,7 +23,7 @@ from end2_tf.layers import DirichletHead, SoftmaxHead
 from end2_tf.loop import Teach
 from end2_tf.losses import DistillationLoss
 from end2_tf.models import UncertaintyClassifier
-from end2_tf.transfer import Report, TransferSet, make_views, record_in_memory
+from end2_tf.transfer import Recording, Report, TransferSet, make_views, record_in_memory
 
 
 def build_loss(method: config.Method, field: str = "methods") -> keras.losses.Loss:
@@ -164,8 +164,8 @@ def train(
         seed,
         num_auxiliary=0 if use is None else len(use),
         auxiliary_share=transfer.auxiliary_share,
-        rows=None if transfer_set is None else transfer_set.train.rows,
-        auxiliary_rows=None if transfer_set is None or transfer_set.auxiliary is None else transfer_set.auxiliary.rows,
+        rows=_rows_of(examples, None if transfer_set is None else transfer_set.train),
+        auxiliary_rows=_rows_of(use, None if transfer_set is None else transfer_set.auxiliary),
     )
     # Where members were recorded on clean inputs and the student sees augmented ones, that is the paper's way.
     views, auxiliary_views = make_views(
@@ -188,6 +188,12 @@ def train(
         progress=lambda epoch, epochs, row: report("training", epoch, epochs, row),
     )
     return UncertaintyClassifier(backbone, head_of(loss, method.offset)), history
+
+
+def _rows_of(examples: Examples | None, recording: Recording | None) -> int | None:
+    """Returns how many examples a shard has, of the inputs or of what was recorded on them."""
+    of_inputs = None if examples is None else shards.rows_in(examples.inputs)
+    return of_inputs if of_inputs is not None or recording is None else recording.rows
 
 
 @dataclasses.dataclass(frozen=True)

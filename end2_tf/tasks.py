@@ -132,7 +132,12 @@ class Trainer:
         from end2_tf.data import dataset
 
         return dataset.load(
-            self.experiment.data, data_dir=self.data_dir, download=self.download, seed=self.experiment.seed
+            self.experiment.data,
+            data_dir=self.data_dir,
+            download=self.download,
+            seed=self.experiment.seed,
+            places=self.plan.places,
+            report=self.reading,
         )
 
     @functools.cached_property
@@ -143,6 +148,9 @@ class Trainer:
         if settings.models:
             return self._check_fits(ensemble.load(settings.models))
         return ensemble.open_members(self.plan.ensemble.path, settings.num_members)
+
+    def reading(self, what: str, done: int, of: int, figures: dict[str, float]) -> None:
+        """Told how far data are read into shards."""
 
     @property
     def teacher(self) -> Any:

@@ -21,7 +21,7 @@ import tensorflow as tf
 from end2_tf import config, uncertainty
 from end2_tf.config import Augmentation
 from end2_tf.data import shards
-from end2_tf.data.shards import Shards
+from end2_tf.data.shards import Rows, Shards
 from end2_tf.data.views import CLEAN, Views
 from end2_tf.ensemble import Ensemble
 from end2_tf.errors import ConfigError, DataError
@@ -180,8 +180,8 @@ def check(settings: config.Transfer) -> None:
 
 def make_views(
     settings: config.Transfer,
-    train: np.ndarray,
-    auxiliary: np.ndarray | None,
+    train: Rows,
+    auxiliary: Rows | None,
     seed: int,
     *places: tuple[Path, int | None],
 ) -> tuple[Views, Views | None]:
@@ -226,16 +226,13 @@ def record(
         report: Called with progress.
     """
     units = units_of(settings, views) if units is None else units
-    made: tuple[int, np.ndarray] | None = None
     for number, (view, shard) in enumerate(units):
         tables = _tables(views, settings, folder, view, statistics)
         kept = views.kept(view) if settings.keep_inputs and view != CLEAN else None
         wanted = [table for table, _ in tables] + ([kept] if kept is not None else [])
         if any(not each.path(shard).is_file() for each in wanted):
-            if made is None or made[0] != view:
-                made = (view, views.array(view))
             start, stop = shards.spans(len(views.inputs), views.rows)[shard]
-            inputs = made[1][start:stop]
+            inputs = views.rows_at(view, slice(start, stop))
             if kept is not None:
                 kept.write(shard, inputs)
             _record_shard(ensemble, inputs, shard, tables)
@@ -270,9 +267,17 @@ def disagreement(ensemble: Ensemble, inputs: np.ndarray) -> float:
     return float(np.mean(uncertainty.from_members(ensemble.predict_logits(inputs))["knowledge_uncertainty"]))
 
 
-def spread(num: int, most: int = 5000) -> np.ndarray:
-    """Returns the numbers of at most so many of `num` examples, evenly spread, as they may be sorted by class."""
-    return np.linspace(0, num - 1, min(most, num)).astype(np.int64)
+def spread(inputs: Rows, most: int = 5000) -> np.ndarray:
+    """Returns the numbers of at most so many inputs, evenly spread, as they may be sorted by class.
+
+    Of inputs in shards it takes a few whole ones, each of which has some of every class.
+    """
+    num, rows = len(inputs), shards.rows_in(inputs)
+    if rows is None or num <= most:
+        return np.linspace(0, num - 1, min(most, num)).astype(np.int64)
+    spans = shards.spans(num, rows)
+    chosen = np.unique(np.linspace(0, len(spans) - 1, min(shards.WINDOW, len(spans))).astype(np.int64))
+    return np.concatenate([np.arange(*spans[i]) for i in chosen])[:most]
 
 
 def recorded_views(settings: config.Transfer, augmentation: Augmentation) -> list[int]:
@@ -293,7 +298,9 @@ def said_bytes(settings: config.Transfer, num_members: int, num_classes: int, st
 
 
 def shard_rows(settings: config.Transfer, views: Views, said: int) -> int:
-    """Returns how many examples make a shard, where `said_bytes` of each are kept."""
+    """Returns how many examples make a shard, where `said_bytes` of each are kept: as the inputs have, if in shards."""
+    if (rows := shards.rows_in(views.inputs)) is not None:
+        return rows
     of_input = views.inputs.dtype.itemsize * math.prod(views.inputs.shape[1:])
     return shards.rows_of(max(said, of_input if settings.keep_inputs else 0))
 

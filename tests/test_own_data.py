@@ -73,3 +73,51 @@ def test_members_of_other_classes_are_refused_before_training(tmp_path, capsys):
     keras.Sequential([keras.Input((4,)), keras.layers.Dense(5)]).save(tmp_path / "m.keras")
     assert _run(tmp_path / "run", f"data.path={path}", f"ensemble.models={tmp_path}/m.keras", *SMALL) == 2
     assert "know 5 classes, but the data has 3" in capsys.readouterr().err
+
+
+def test_images_in_shards_go_all_the_way(tmp_path, capsys):
+    with np.load(FIXTURE) as file:
+        arrays = {key: np.repeat(file[key], 4, axis=0) for key in ("x_train", "y_train", "x_test", "y_test")}
+    order = np.random.default_rng(0).permutation(len(arrays["y_train"]))
+    arrays |= {key: arrays[key][order] for key in ("x_train", "y_train")}
+    np.savez(tmp_path / "my.npz", **arrays)
+    np.savez(tmp_path / "extra.npz", x_train=255 - arrays["x_train"], x_test=arrays["x_test"])
+    changes = (
+        f"data.path={tmp_path / 'my.npz'}",
+        "data.shard_rows=16",
+        f'data.auxiliary={{"name": "own_data", "options": {{"path": "{tmp_path / "extra.npz"}"}}}}',
+        *SMALL[2:],
+        "student.epochs=2",
+        "student.methods=single_matched,end2,end2_aux",
+        "transfer.mode=views",
+        "transfer.num_views=2",
+        "transfer.keep_inputs=true",
+        'transfer.augmentation={"flip": true, "mixup": 0.5}',
+        'transfer.auxiliary_augmentation={"mixup": 0.5}',
+    )
+    sets = [part for change in changes for part in ("--set", change)]
+    plan = ["main.py", "--experiment=own_data_end2", f"--workdir={tmp_path / 'run'}", "--describe", *sets]
+    assert cli.main(plan) == 0
+    said = capsys.readouterr().out
+    assert "Planned for data that aren't in shards yet" in said
+    assert "data in shards 0.1 MB" in said
+    assert not (tmp_path / "run").exists()
+    assert _run(tmp_path / "run", *changes) == 0
+    assert _models(tmp_path / "run") == {"single", "single_matched", "ensemble", "end2", "end2_aux"}
+    shards = {path.parent.name for path in (tmp_path / "run" / "data").rglob("00001.npy")}
+    assert shards == {"train", "auxiliary"}
+    # What members were shown is what the student is shown: each view in the inputs' own shards.
+    kept = {path.parent.name for path in (tmp_path / "run" / "transfer").glob("*/*/00001.npy")}
+    assert kept == {"view_000", "view_001", "inputs_000", "inputs_001"}
+    capsys.readouterr()
+    assert _run(tmp_path / "run", *changes) == 0
+    assert capsys.readouterr().out.count("up to date") == 5
+    assert cli.main(plan) == 0
+    assert "to do" not in capsys.readouterr().out
+
+
+def test_inputs_in_shards_arent_stacked(tmp_path, capsys):
+    path = _features(tmp_path / "my.npz")
+    changes = (f"data.path={path}", "data.shard_rows=16", "ensemble.backbone=mlp", "ensemble.engine=stacked")
+    assert _run(tmp_path / "run", *changes) == 2
+    assert "ensemble.engine is 'stacked', which has all inputs in memory" in capsys.readouterr().err

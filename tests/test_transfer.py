@@ -154,7 +154,7 @@ def test_disagreement_is_measured_all_over_the_inputs():
             return logits
 
     inputs = np.sort(np.linspace(-1, 1, 1000))[:, None]
-    few = inputs[transfer.spread(len(inputs), 100)]
+    few = inputs[transfer.spread(inputs, 100)]
     assert len(few) == 100
     assert transfer.disagreement(Half(), few) == pytest.approx(np.log(2) / 2, rel=0.05)
 

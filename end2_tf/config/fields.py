@@ -102,6 +102,8 @@ class Data:
     shifted: dict[str, Source] = dataclasses.field(default_factory=dict)
     max_train: Count | None = None  # use only so many examples, chosen by seed
     max_test: Count | None = None  # of validation, calibration, test and each OOD or shifted set
+    # Keeps training and auxiliary inputs on disk in files of so many examples, where memory can't hold them all.
+    shard_rows: Count | None = None
     expected: Expected | None = None
 
 

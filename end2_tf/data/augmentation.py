@@ -1,7 +1,8 @@
 """Random changes of inputs, drawn as tables: row i of view v's table is what that view does to example i.
 
-A table depends on (seed, view) alone, and its first rows don't depend on how many follow. So view v of example i is one
-image, whoever asks for it, in whatever order and however often training was interrupted.
+A table depends on its key alone, (seed, view) or (seed, view, shard), and its first rows don't depend on how many
+follow. So view v of example i is one image, whoever asks for it, in whatever order and however often training was
+interrupted.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ import numpy as np
 import tensorflow as tf
 
 from end2_tf.config import Augmentation
+
+Key = tuple[int, ...]
 
 _IMAGES, _FEATURES, _SCALES, _MIXTURES, _CHANGED = (
     1,
@@ -22,13 +25,12 @@ NUM_CHANGES = 7  # columns of an image's change
 _CHUNK = 4096  # images resampled at a time
 
 
-def draws(augmentation: Augmentation, seed: int, view: int, num_examples: int) -> np.ndarray:
+def draws(augmentation: Augmentation, key: Key, num_examples: int) -> np.ndarray:
     """Draws one view's changes of images.
 
     Args:
         augmentation: What may change.
-        seed: Of the experiment, at least 0.
-        view: Number of the view, at least 0.
+        key: Seed of the experiment, number of the view and, where examples are in shards, of the shard; none below 0.
         num_examples: Rows wanted.
 
     Returns:
@@ -37,8 +39,8 @@ def draws(augmentation: Augmentation, seed: int, view: int, num_examples: int) -
         (0 or 1). Each column has draws of its own, so that switching one change on or off leaves the others as they
         were.
     """
-    uniform = np.random.default_rng([seed, view, _IMAGES]).random((num_examples, 4))
-    scales = np.random.default_rng([seed, view, _SCALES]).random((num_examples, 3))
+    uniform = np.random.default_rng([*key, _IMAGES]).random((num_examples, 4))
+    scales = np.random.default_rng([*key, _SCALES]).random((num_examples, 3))
     table = np.zeros((num_examples, NUM_CHANGES), np.float32)
     if augmentation.flip:
         table[:, 0] = uniform[:, 0] < 0.5
@@ -53,18 +55,18 @@ def draws(augmentation: Augmentation, seed: int, view: int, num_examples: int) -
     return table
 
 
-def jitter_table(seed: int, view: int, num_examples: int, num_features: int) -> np.ndarray:
+def jitter_table(key: Key, num_examples: int, num_features: int) -> np.ndarray:
     """Draws one view's changes of features: (num_examples, num_features) float32 from N(0, 1), to be scaled."""
-    rng = np.random.default_rng([seed, view, _FEATURES])
+    rng = np.random.default_rng([*key, _FEATURES])
     return rng.standard_normal((num_examples, num_features), np.float32)
 
 
-def mixtures(share: float, seed: int, view: int, num_examples: int, num_partners: int) -> tuple[np.ndarray, np.ndarray]:
+def mixtures(share: float, key: Key, num_examples: int, num_partners: int) -> tuple[np.ndarray, np.ndarray]:
     """Draws which examples are mixed up in a view, with whom and how much.
 
     Args:
         share: Of examples that are mixed, in [0, 1].
-        seed, view: As for `draws`.
+        key: As for `draws`.
         num_examples: Rows wanted.
         num_partners: Examples to choose partners from.
 
@@ -72,14 +74,14 @@ def mixtures(share: float, seed: int, view: int, num_examples: int, num_partners
         Partners (num_examples,) int64, and the weight of an example itself (num_examples,) float32: 1 where it isn't
         mixed, else uniform in [0, 1] (mixup with Beta(1, 1); Zhang et al., 2018, arXiv:1710.09412).
     """
-    uniform = np.random.default_rng([seed, view, _MIXTURES]).random((num_examples, 3))
+    uniform = np.random.default_rng([*key, _MIXTURES]).random((num_examples, 3))
     weights = np.where(uniform[:, 0] < share, uniform[:, 1], 1.0).astype(np.float32)
     return np.minimum((uniform[:, 2] * num_partners).astype(np.int64), num_partners - 1), weights
 
 
-def changed(share: float, seed: int, view: int, num_examples: int) -> np.ndarray:
+def changed(share: float, key: Key, num_examples: int) -> np.ndarray:
     """Draws which examples a view changes: (num_examples,) bool, of which about `share` are true."""
-    return np.random.default_rng([seed, view, _CHANGED]).random(num_examples) < share
+    return np.random.default_rng([*key, _CHANGED]).random(num_examples) < share
 
 
 def change_images(images: np.ndarray, table: np.ndarray) -> np.ndarray:

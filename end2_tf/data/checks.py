@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 
+from end2_tf.data.streams import Stream
 from end2_tf.errors import DataError
 
 _CHUNK = 65536  # rows looked at together; bounds the temporaries
 
 
-def check_inputs(inputs: np.ndarray, name: str) -> None:
+def check_inputs(inputs: np.ndarray | Stream, name: str) -> None:
     """Raises DataError unless `inputs` is uint8 (n, h, w, c) or finite float32 (n, d), with at least one example.
 
     Args:
-        inputs: The array.
+        inputs: The array; what a stream holds is looked at when it is read.
         name: What to call it in the message, for instance "spirals train inputs".
     """
     shape = inputs.shape
@@ -26,20 +27,21 @@ def check_inputs(inputs: np.ndarray, name: str) -> None:
         raise DataError(f"{name} have no example: the shape is {shape}. At least one is needed.")
     if 0 in shape:
         raise DataError(f"{name} are empty: the shape is {shape}. Every dimension must be at least 1.")
-    if inputs.dtype == np.float32:
+    if isinstance(inputs, np.ndarray) and inputs.dtype == np.float32:
         check_finite(inputs, name)
 
 
-def check_finite(values: np.ndarray, name: str) -> None:
-    """Raises DataError at the first nan or infinity of an (n, ...) array."""
+def check_finite(values: np.ndarray, name: str, numbers: np.ndarray | None = None) -> None:
+    """Raises DataError at the first nan or infinity of an (n, ...) array, rows of `name` with these or all numbers."""
     for start in range(0, len(values), _CHUNK):
         finite = np.isfinite(values[start : start + _CHUNK])
         if not finite.all():
-            first, *rest = (int(i) for i in np.argwhere(~finite)[0])
-            index = (start + first, *rest)
-            where = ", ".join(map(str, index))
+            row, *rest = (int(i) for i in np.argwhere(~finite)[0])
+            number = start + row if numbers is None else int(numbers[start + row])
+            where = ", ".join(map(str, (number, *rest)))
             raise DataError(
-                f"{name}[{where}] is {values[index]}. Values must be finite: drop example {index[0]} or mend it."
+                f"{name}[{where}] is {values[(start + row, *rest)]}. Values must be finite: drop example {number} or "
+                "mend it."
             )
 
 

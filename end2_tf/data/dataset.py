@@ -1,11 +1,13 @@
-"""The data of an experiment as arrays: in-domain splits, auxiliary inputs, OOD and shifted sets.
+"""The data of an experiment: in-domain splits, auxiliary inputs, OOD and shifted sets.
 
 Sources (end2_tf/data/sources/) deliver splits; this file checks them, splits off what is missing, brings every set to
-the in-domain shape and keeps apart what must stay apart. Nothing here imports TensorFlow.
+the in-domain shape and keeps apart what must stay apart. All are arrays in memory, but for training and auxiliary
+inputs with `shard_rows`: these are shards in the workdir. Nothing here imports TensorFlow.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import warnings
@@ -15,9 +17,12 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from end2_tf import config as configuration
-from end2_tf.data import checks, images, sources
+from end2_tf.data import checks, images, moments, sources, stored
 from end2_tf.data.examples import Examples, Splits, hold_out
+from end2_tf.data.stored import Loaded
+from end2_tf.data.streams import Stream
 from end2_tf.errors import ConfigError, DataError
+from end2_tf.workdir import Artefact
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +38,7 @@ class DataSet:
     posterior: Callable[[np.ndarray], np.ndarray] | None = None
     shifted: dict[str, Examples] = field(default_factory=dict)
     calibration: Examples | None = None
+    moments: tuple[np.ndarray, np.ndarray] | None = None  # of the training inputs, where they are known
 
     @property
     def num_classes(self) -> int:
@@ -61,14 +67,26 @@ class DataSet:
 
         Images count in pixel values, 0 to 255. A channel or feature that never changes has a deviation of 1.
         """
-        inputs = self.train.inputs
-        if inputs.ndim == 4:
-            return images.pixel_moments(inputs)
-        mean, std = inputs.mean(0, dtype=np.float64), inputs.std(0, dtype=np.float64)
-        return mean, np.where(np.ptp(inputs, axis=0) > 0, std, 1.0)
+        return moments.of(self.train.inputs) if self.moments is None else self.moments
 
 
-def load(config: configuration.Data, *, data_dir: str | None, download: bool, seed: int) -> DataSet:
+@dataclass(frozen=True)
+class Places:
+    """Where data in shards are kept: in-domain ones, and auxiliary inputs."""
+
+    in_domain: Artefact
+    auxiliary: Artefact
+
+
+def load(
+    config: configuration.Data,
+    *,
+    data_dir: str | None,
+    download: bool,
+    seed: int,
+    places: Places | None = None,
+    report: stored.Report = lambda *args: None,
+) -> DataSet:
     """Loads, checks and splits the data of an experiment.
 
     Validation examples are split off train, class by class, where the source has none, and then those for calibration,
@@ -84,6 +102,9 @@ def load(config: configuration.Data, *, data_dir: str | None, download: bool, se
         data_dir: Where TFDS keeps its data; None for its default.
         download: Whether TFDS may fetch what is missing.
         seed: Of everything drawn at random here.
+        places: Where to keep shards, with `shard_rows`; what is there already isn't read from its source again. None
+            leaves them `Stream`s: enough for who wants no more than shapes.
+        report: Called with progress while shards are written.
 
     Raises:
         ConfigError: options don't fit a source, or sets overlap that mustn't.
@@ -100,15 +121,28 @@ def load(config: configuration.Data, *, data_dir: str | None, download: bool, se
             raise ConfigError(
                 f"{reader} {how} the in-domain set itself, so it can't be {what}. Name another set there."
             )
-    source = in_domain.load(data_dir=data_dir, download=download, seed=seed)
-    checked, class_names = _in_domain(source, in_domain, config, seed)
-    train = checked["train"]
-    shape = train.inputs.shape[1:]
+    lazily = config.shard_rows is not None
+    if lazily and not in_domain.is_lazy:
+        raise ConfigError(
+            f"data.shard_rows is {config.shard_rows}, but the source {in_domain.name!r} makes its examples in memory. "
+            "Leave it out, or name a set of TFDS or own data."
+        )
+    read = functools.partial(sources.Reader.load, data_dir=data_dir, download=download, seed=seed, lazily=lazily)
 
+    def keep(make: Callable[[], Loaded], place: str) -> Loaded:
+        if config.shard_rows is None or places is None:
+            return make()
+        artefact = getattr(places, place)
+        return stored.open_stored(artefact) or stored.write(
+            artefact, make(), config.shard_rows, seed=seed, report=report
+        )
+
+    known = keep(lambda: _in_domain(read(in_domain), in_domain, config, seed), "in_domain")
+    class_names, shape = known.class_names, known.sets["train"].inputs.shape[1:]
     inputs = None
     if auxiliary is not None:
-        splits = auxiliary.load(data_dir=data_dir, download=download, seed=seed)
-        inputs = _limit(_auxiliary(splits, auxiliary, shape), config.max_train, seed)
+        loaded = keep(lambda: _auxiliary(read(auxiliary), auxiliary, shape, config, seed), "auxiliary")
+        inputs = loaded.sets["auxiliary"]
     labelled = {}
     for name, reader in shifted.items():
         splits = reader.load(
@@ -126,15 +160,16 @@ def load(config: configuration.Data, *, data_dir: str | None, download: bool, se
         is_auxiliary = auxiliary is not None and _overlap(reader, auxiliary, data_dir)
         sets[name] = _limit(_ood(splits, reader, shape, is_auxiliary), config.max_test, seed)
     return DataSet(
-        train=_limit_every_class(train, config.max_train, class_names, seed),
-        validation=_limit(checked["validation"], config.max_test, seed),
-        test=_limit(checked["test"], config.max_test, seed),
+        train=known.sets["train"],
+        validation=known.sets["validation"],
+        test=known.sets["test"],
         auxiliary=inputs,
         ood=sets,
         class_names=class_names,
-        posterior=source.posterior,
+        posterior=known.posterior,
         shifted=labelled,
-        calibration=_limit(checked["calibration"], config.max_test, seed) if "calibration" in checked else None,
+        calibration=known.sets.get("calibration"),
+        moments=known.moments,
     )
 
 
@@ -159,6 +194,7 @@ def fingerprint(config: configuration.Data, *, data_dir: str | None) -> str:
     parts = {
         "data": in_domain.fingerprint(data_dir=data_dir),
         "split": [config.validation_fraction, config.max_train, config.max_test],
+        **({"shard_rows": config.shard_rows} if config.shard_rows else {}),
         **({"calibration": config.calibration_fraction} if config.calibration_fraction else {}),
         "auxiliary": None if auxiliary is None else auxiliary.fingerprint(data_dir=data_dir),
         "ood": {name: reader.fingerprint(data_dir=data_dir) for name, reader in ood.items()},
@@ -203,10 +239,8 @@ def _is_same(one: sources.Reader, other: sources.Reader, data_dir: str | None) -
         return False
 
 
-def _in_domain(
-    splits: Splits, reader: sources.Reader, config: configuration.Data, seed: int
-) -> tuple[dict[str, Examples], tuple[str, ...]]:
-    """Returns checked train, validation, test and, where there are or should be some, calibration examples; classes."""
+def _in_domain(splits: Splits, reader: sources.Reader, config: configuration.Data, seed: int) -> Loaded:
+    """Returns checked train, validation, test and, where there are or should be some, calibration examples."""
     train, test = splits.train, splits.test
     if train is None or test is None:
         raise DataError(
@@ -236,16 +270,21 @@ def _in_domain(
     for name, fraction in (("validation", config.validation_fraction), ("calibration", config.calibration_fraction)):
         if name not in checked and fraction > 0:
             checked["train"], checked[name] = hold_out(checked["train"], fraction, seed)
-    return checked, class_names
+    sets = {name: _limit(examples, config.max_test, seed) for name, examples in checked.items()}
+    sets["train"] = _limit_every_class(checked["train"], config.max_train, class_names, seed)
+    return Loaded(sets, class_names, splits.posterior)
 
 
-def _auxiliary(splits: Splits, reader: sources.Reader, shape: tuple[int, ...]) -> Examples:
+def _auxiliary(
+    splits: Splits, reader: sources.Reader, shape: tuple[int, ...], config: configuration.Data, seed: int
+) -> Loaded:
     if splits.train is None:
         raise DataError(
             f"{reader} has no train split (there: {_there(splits)}), which auxiliary data need, "
             "so that its test split stays unseen. Use it under data.ood, or name a set with a train split."
         )
-    return Examples(_adapted(splits.train.inputs, shape, f"{reader} train"))
+    inputs = _adapted(splits.train.inputs, shape, f"{reader} train")
+    return Loaded({"auxiliary": _limit(Examples(inputs), config.max_train, seed)})
 
 
 def _ood(splits: Splits, reader: sources.Reader, shape: tuple[int, ...], is_auxiliary: bool) -> Examples:
@@ -287,7 +326,7 @@ def _listed(names: tuple[str, ...]) -> str:
     return f"{', '.join(names[:3])}{', …' if len(names) > 3 else ''} ({len(names)})"
 
 
-def _adapted(inputs: np.ndarray, shape: tuple[int, ...], name: str) -> np.ndarray:
+def _adapted(inputs: np.ndarray | Stream, shape: tuple[int, ...], name: str) -> np.ndarray | Stream:
     """Returns checked inputs in the in-domain shape."""
     checks.check_inputs(inputs, f"{name} inputs")
     if inputs.shape[1:] == shape:
@@ -296,8 +335,12 @@ def _adapted(inputs: np.ndarray, shape: tuple[int, ...], name: str) -> np.ndarra
         raise DataError(
             f"{name} inputs have shape {inputs.shape[1:]} each, the in-domain data {shape}. Name a set that fits."
         )
+    size = (shape[0], shape[1], shape[2])
     try:
-        return images.adapt_images(inputs, (shape[0], shape[1], shape[2]))
+        if isinstance(inputs, Stream):
+            images.adapt_images(np.zeros((1, *inputs.shape[1:]), np.uint8), size)  # whether it can be done, now
+            return inputs.map(lambda part: images.adapt_images(part, size), size)
+        return images.adapt_images(inputs, size)
     except DataError as error:
         raise DataError(f"{name} {error}") from None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -15,11 +16,12 @@ class Examples:
     """Inputs, and their labels where there are any.
 
     Attributes:
-        inputs: uint8 images, (n, height, width, channels), or float32 features, (n, features).
+        inputs: uint8 images, (n, height, width, channels), or float32 features, (n, features): an array, `Shards`, or,
+            while a source is read, a `Stream`.
         labels: Class numbers from 0, (n,) int64; None for auxiliary and unlabelled inputs.
     """
 
-    inputs: np.ndarray
+    inputs: Any
     labels: np.ndarray | None = None
 
     def __len__(self) -> int:

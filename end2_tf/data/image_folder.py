@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
 
-from end2_tf.data import memory
+from end2_tf.data import memory, shards
+from end2_tf.data.streams import Stream
 from end2_tf.errors import DataError
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".tif", ".tiff"})
@@ -70,14 +73,38 @@ def decode(folders: list[Folder], image_size: int | None) -> list[np.ndarray]:
     Raises:
         DataError: an image can't be read, has more than 8 bits a channel, or sizes differ and `image_size` is None.
     """
-    files = [path for folder in folders for path, _ in folder.files]
-    common, is_grey = _inspect(files, need_one_size=image_size is None)
+    shape = _common_shape(folders, image_size)
+    num = sum(len(folder.files) for folder in folders)
+    what = f"{folders[0].root}: {num} images of {shape[1]}×{shape[0]} pixels"
+    memory.check_fits(
+        num * math.prod(shape),
+        what,
+        "Set data.shard_rows for those to train on, or a smaller image_size, or use fewer.",
+    )
+    return [_decode([path for path, _ in folder.files], shape, image_size is not None) for folder in folders]
+
+
+def streams(folders: list[Folder], image_size: int | None) -> list[Stream]:
+    """Returns folders' images as `decode` does, but decodes them when they are asked for."""
+    shape = _common_shape(folders, image_size)
+
+    def read(folder: Folder, ids: np.ndarray) -> Iterator[np.ndarray]:
+        most = shards.rows_of(math.prod(shape))
+        for start in range(0, len(ids), most):
+            chosen = [folder.files[i][0] for i in ids[start : start + most]]
+            yield _decode(chosen, shape, image_size is not None)
+
+    return [
+        Stream(partial(read, each), len(each.files), shape, np.dtype(np.uint8), str(each.root), in_any_order=True)
+        for each in folders
+    ]
+
+
+def _common_shape(folders: list[Folder], image_size: int | None) -> tuple[int, int, int]:
+    """Returns the shape of all images, after a look at each one's header."""
+    common, is_grey = _inspect([path for folder in folders for path, _ in folder.files], image_size is None)
     width, height = common if image_size is None else (image_size, image_size)
-    mode = "L" if is_grey else "RGB"
-    shape = (height, width, 1 if is_grey else 3)
-    what = f"{folders[0].root}: {len(files)} images of {width}×{height} pixels"
-    memory.check_fits(len(files) * int(np.prod(shape)), what, "Set a smaller image_size, or use fewer.")
-    return [_decode(folder, mode, shape, image_size is not None) for folder in folders]
+    return height, width, 1 if is_grey else 3
 
 
 def fingerprint(root: Path) -> str:
@@ -129,11 +156,11 @@ def _readable(path: Path) -> Iterator[None]:
         raise DataError(f"{path} can't be read as an image ({reason}). Replace or remove it.") from None
 
 
-def _decode(folder: Folder, mode: str, shape: tuple[int, int, int], resize: bool) -> np.ndarray:
-    images = np.empty((len(folder.files), *shape), np.uint8)
-    for (path, _), out in zip(folder.files, images, strict=True):
+def _decode(files: list[Path], shape: tuple[int, int, int], resize: bool) -> np.ndarray:
+    images = np.empty((len(files), *shape), np.uint8)
+    for path, out in zip(files, images, strict=True):
         with _readable(path), Image.open(path) as image:
-            upright = ImageOps.exif_transpose(image).convert(mode)
+            upright = ImageOps.exif_transpose(image).convert("L" if shape[2] == 1 else "RGB")
             if resize:
                 upright = upright.resize((shape[1], shape[0]), Image.Resampling.BILINEAR)
         out[:] = np.asarray(upright).reshape(shape)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 from PIL import Image
 
@@ -68,17 +70,24 @@ def resize(images: np.ndarray, height: int, width: int) -> np.ndarray:
     return resized
 
 
-def pixel_moments(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns each channel's mean and standard deviation over (n, h, w, c) uint8 images, float64, in pixel values.
+def pixel_moments(parts: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Returns each channel's mean and standard deviation over uint8 images, float64, in pixel values.
 
     From the counts of the 256 values, so exact for any number of images. A channel of one value has a deviation of 1.
+
+    Args:
+        parts: The images, some at a time, (n, h, w, c) each.
     """
-    channels = images.shape[3]
-    counts = np.zeros((channels, 256), np.int64)
-    for start in range(0, len(images), _CHUNK):
-        part = images[start : start + _CHUNK]
-        for channel in range(channels):
-            counts[channel] += np.bincount(part[..., channel].ravel(), minlength=256)
+    counts: np.ndarray | None = None
+    for images in parts:
+        channels = images.shape[3]
+        counts = np.zeros((channels, 256), np.int64) if counts is None else counts
+        for start in range(0, len(images), _CHUNK):
+            part = images[start : start + _CHUNK]
+            for channel in range(channels):
+                counts[channel] += np.bincount(part[..., channel].ravel(), minlength=256)
+    if counts is None:
+        raise ValueError("no images")
     values, total = np.arange(256.0), counts.sum(1)
     mean = counts @ values / total
     std = np.sqrt((counts * (values - mean[:, None]) ** 2).sum(1) / total)

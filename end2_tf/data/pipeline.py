@@ -203,12 +203,14 @@ def label_targets(labels: np.ndarray, views: Views, num_classes: int) -> Targets
 
 def label_rows(labels: np.ndarray, views: Views, num_classes: int) -> Targets:
     """Returns labels as targets (batch, classes): one-hot, mixed up as the inputs are."""
-    rows = np.eye(num_classes, dtype=np.float32)[labels]
+
+    def one_hot(ids: np.ndarray) -> np.ndarray:
+        return (labels[ids][:, None] == np.arange(num_classes)).astype(np.float32)
 
     def targets(epoch: int, view: int, ids: np.ndarray) -> np.ndarray:
         if not views.augmentation.mixup:
-            return rows[ids]
+            return one_hot(ids)
         partners, weights = (table[ids] for table in views.mixture(view))
-        return weights[:, None] * rows[ids] + (1 - weights[:, None]) * rows[partners]
+        return weights[:, None] * one_hot(ids) + (1 - weights[:, None]) * one_hot(partners)
 
     return targets

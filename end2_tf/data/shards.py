@@ -5,6 +5,7 @@ An array of one shard is one file, `<name>.npy`; of several it is a folder, `<na
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,8 +28,55 @@ def spans(num: int, rows: int) -> list[tuple[int, int]]:
     return [(start, min(start + rows, num)) for start in range(0, num, rows)]
 
 
-class Shards:
-    """An array in shards; indexing it with row numbers reads the files that it needs.
+class Parts:
+    """An array in parts of so many rows, of which the last few that were asked for are in memory.
+
+    Args:
+        num: Rows it has.
+        rows: Rows a part has; the last one may have fewer.
+        load: Gives a part by its number.
+    """
+
+    def __init__(self, num: int, rows: int, load: Callable[[int], np.ndarray]):
+        self.num, self.rows, self.load = num, rows, load
+        self._kept: dict[int, np.ndarray] = {}
+        self._lock = threading.Lock()  # a pipeline asks from a thread of its own
+
+    def __len__(self) -> int:
+        return self.num
+
+    @property
+    def spans(self) -> list[tuple[int, int]]:
+        return spans(self.num, self.rows)
+
+    def read(self, part: int) -> np.ndarray:
+        """Returns a part; the last few are kept in memory."""
+        with self._lock:
+            if part not in self._kept:
+                while len(self._kept) >= WINDOW:
+                    self._kept.pop(next(iter(self._kept)))
+                self._kept[part] = self.load(part)
+            return self._kept[part]
+
+    def __getitem__(self, ids: np.ndarray | slice) -> np.ndarray:
+        """Returns rows by their numbers."""
+        if self.num <= self.rows:
+            return self.read(0)[ids]
+        if isinstance(ids, slice):
+            ids = np.arange(*ids.indices(self.num))
+        numbers = ids // self.rows
+        result: np.ndarray | None = None
+        for number in np.unique(numbers):
+            mine = numbers == number
+            part = self.read(int(number))
+            if result is None:
+                result = np.empty((len(ids), *part.shape[1:]), part.dtype)
+            result[mine] = part[ids[mine] - number * self.rows]
+        return self.read(0)[:0] if result is None else result
+
+
+class Shards(Parts):
+    """An array on disk, a file a part.
 
     Args:
         base: The array's path without its suffix.
@@ -38,12 +86,24 @@ class Shards:
     """
 
     def __init__(self, base: Path, num: int, rows: int, make: Callable[[int], np.ndarray] | None = None):
-        self.base, self.num, self.rows, self._make = base, num, rows, make
-        self._kept: dict[int, np.ndarray] = {}
-        self._lock = threading.Lock()  # a pipeline asks from a thread of its own
+        super().__init__(num, rows, self._open)
+        self.base, self._make = base, make
 
-    def __len__(self) -> int:
-        return self.num
+    @functools.cached_property
+    def _like(self) -> np.ndarray:
+        return np.load(self.path(0), mmap_mode="r")[:0]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.num, *self._like.shape[1:]
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self._like.dtype
+
+    @property
+    def ndim(self) -> int:
+        return self._like.ndim
 
     @property
     def num_shards(self) -> int:
@@ -57,7 +117,7 @@ class Shards:
 
     def missing(self) -> Iterator[tuple[int, int, int]]:
         """Yields the shards that aren't there, as (number, start, stop)."""
-        for shard, (start, stop) in enumerate(spans(self.num, self.rows)):
+        for shard, (start, stop) in enumerate(self.spans):
             if not self.path(shard).is_file():
                 yield shard, start, stop
 
@@ -69,16 +129,7 @@ class Shards:
         """Writes a shard, all or nothing."""
         workdir.write_atomically(self.path(shard), lambda temporary: np.save(temporary, values))
 
-    def read(self, shard: int) -> np.ndarray:
-        """Returns a shard; the last few are kept in memory."""
-        with self._lock:
-            if shard not in self._kept:
-                while len(self._kept) >= WINDOW:
-                    self._kept.pop(next(iter(self._kept)))
-                self._kept[shard] = self._load(shard)
-            return self._kept[shard]
-
-    def _load(self, shard: int) -> np.ndarray:
+    def _open(self, shard: int) -> np.ndarray:
         path = self.path(shard)
         if path.is_file() or self._make is None:
             return np.load(path)
@@ -86,16 +137,19 @@ class Shards:
         self.write(shard, values)
         return values
 
-    def __getitem__(self, ids: np.ndarray) -> np.ndarray:
-        """Returns rows by their numbers."""
-        if self.num_shards == 1:
-            return self.read(0)[ids]
-        numbers = ids // self.rows
-        result: np.ndarray | None = None
-        for number in np.unique(numbers):
-            mine = numbers == number
-            part = self.read(int(number))
-            if result is None:
-                result = np.empty((len(ids), *part.shape[1:]), part.dtype)
-            result[mine] = part[ids[mine] - number * self.rows]
-        return self.read(0)[:0] if result is None else result
+
+Rows = np.ndarray | Shards
+"""Inputs in memory or on disk, with shape and dtype, which give rows by their numbers."""
+
+
+def rows_in(inputs: Rows) -> int | None:
+    """Returns how many rows a shard has; None for an array in memory."""
+    return inputs.rows if isinstance(inputs, Shards) else None
+
+
+def parts(inputs: Rows) -> Iterator[np.ndarray]:
+    """Yields all rows, as many at a time as are in memory; a few, if they are in shards."""
+    if isinstance(inputs, Shards):
+        yield from (inputs.load(shard) for shard in range(inputs.num_shards))
+    else:
+        yield inputs

@@ -11,6 +11,7 @@ import numpy as np
 
 from end2_tf import backbones, config, training, workdir
 from end2_tf.data.dataset import DataSet
+from end2_tf.data.shards import Shards
 from end2_tf.ensemble import sequential, stacked
 from end2_tf.ensemble.ensemble import Ensemble, StackedEnsemble, architecture, closing_activation, fresh_copy, load
 from end2_tf.errors import ConfigError
@@ -52,16 +53,23 @@ def build_member(settings: config.Ensemble, data: DataSet, seed: int, *, mixed: 
         )
 
 
-def engine(settings: config.Ensemble, member: keras.Model) -> str:
-    """Returns 'stacked' or 'sequential': what `auto` chooses for this architecture.
+def engine(settings: config.Ensemble, data: DataSet) -> str:
+    """Returns 'stacked' or 'sequential': what `auto` chooses for this architecture and these data.
 
     Raises:
-        ConfigError: the settings ask for stacking, and the architecture or the augmentation doesn't allow it.
+        ConfigError: the settings ask for stacking, and the architecture, the augmentation or the data don't allow it.
     """
+    member = build_member(settings, data, 0)
     drops = any(isinstance(layer, keras.layers.Dropout) and layer.rate for layer in member.layers)
     augmentation = settings.augmentation
     augmented = augmentation.changes_images or augmentation.mixup or (augmentation.jitter and augmentation.share < 1)
-    can_stack = is_batchable(member) and not drops and not augmented
+    in_shards = isinstance(data.train.inputs, Shards)
+    can_stack = is_batchable(member) and not drops and not augmented and not in_shards
+    if settings.engine == "stacked" and in_shards:
+        raise ConfigError(
+            "ensemble.engine is 'stacked', which has all inputs in memory, but data.shard_rows keeps them on disk. Set "
+            "ensemble.engine=sequential, or leave data.shard_rows out."
+        )
     if settings.engine == "stacked" and not can_stack:
         kinds = sorted({type(layer).__name__ for layer in member.layers})
         raise ConfigError(

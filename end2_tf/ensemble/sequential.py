@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from end2_tf import config, training
+from end2_tf.data import shards
 from end2_tf.data.dataset import DataSet
 from end2_tf.data.pipeline import Batches, Order, label_targets
 from end2_tf.data.views import Views
@@ -40,7 +41,7 @@ def train(
     Returns:
         One row an epoch, with the columns of `training.COLUMNS`.
     """
-    order = Order(len(data.train), settings.batch_size, seed)
+    order = Order(len(data.train), settings.batch_size, seed, rows=shards.rows_in(data.train.inputs))
     views = Views(settings.augmentation, data.train.inputs, seed)
     targets = label_targets(np.asarray(data.train.labels), views, data.num_classes)
     return training.fit(

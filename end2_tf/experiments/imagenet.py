@@ -24,6 +24,7 @@ EXPERIMENTS = {
             name="imagenet2012",
             options={"image_size": 224},
             validation_fraction=0.02,
+            shard_rows=512,  # 77 MB
             expected=Expected(input_shape=(224, 224, 3), num_classes=_CLASSES, train=1_255_543),
         ),
         ensemble=Ensemble(

@@ -15,6 +15,7 @@ import numpy as np
 
 from end2_tf import registry
 from end2_tf.config import Experiment, Method, Optimizer, Source
+from end2_tf.data import shards
 from end2_tf.data.dataset import DataSet
 from end2_tf.report import style
 from end2_tf.zoo import licences
@@ -140,7 +141,8 @@ def _input(data: DataSet) -> dict[str, Any]:
     inputs = data.train.inputs
     if inputs.ndim == 4:
         return {"shape": list(data.input_shape), "dtype": "uint8", "range": [0, 255], "unit": "pixel values"}
-    spread = [float(inputs.min()), float(inputs.max())]
+    low, high = zip(*((part.min(), part.max()) for part in shards.parts(inputs)), strict=True)
+    spread = [float(min(low)), float(max(high))]
     return {"shape": list(data.input_shape), "dtype": "float32", "range": spread, "unit": "features as they are"}
 
 

@@ -48,11 +48,11 @@ def test_shift_is_a_mirrored_border(images, down, right):
 
 
 def test_a_shift_that_is_not_whole_is_any_within_it():
-    table = draws(Augmentation(shift=1.5), 0, 0, 2000)
+    table = draws(Augmentation(shift=1.5), (0, 0), 2000)
     assert np.abs(table[:, 1:3]).max() <= 1.5
     assert (table[:, 1:3] % 1 > 0).all()
     assert_allclose(table[:, 1:3].std(0), 1.5 / np.sqrt(3), rtol=0.05)
-    assert set(np.unique(draws(Augmentation(shift=1.0), 0, 0, 2000)[:, 1:3])) == {-1.0, 0.0, 1.0}
+    assert set(np.unique(draws(Augmentation(shift=1.0), (0, 0), 2000)[:, 1:3])) == {-1.0, 0.0, 1.0}
 
 
 def test_half_a_pixel_is_between_two(images):
@@ -91,7 +91,7 @@ def test_each_image_has_its_own_change(images):
 
 
 def test_graph_is_eager(images):
-    table = draws(ALL, 0, 0, 3)
+    table = draws(ALL, (0, 0), 3)
     assert_array_equal(tf.function(apply_images)(images, table), apply_images(images, table))
 
 
@@ -105,23 +105,23 @@ def test_empty_batch(images):
 
 
 def test_a_view_is_a_function_of_seed_view_and_example():
-    table = draws(ALL, 5, 2, 100)
-    assert_array_equal(draws(ALL, 5, 2, 100), table)
-    assert_array_equal(draws(ALL, 5, 2, 30), table[:30])  # however many examples follow
-    assert (draws(ALL, 5, 3, 100) != table).any()
-    assert (draws(ALL, 6, 2, 100) != table).any()
-    assert (draws(ALL, 2, 5, 100) != table).any()
+    table = draws(ALL, (5, 2), 100)
+    assert_array_equal(draws(ALL, (5, 2), 100), table)
+    assert_array_equal(draws(ALL, (5, 2), 30), table[:30])  # however many examples follow
+    assert (draws(ALL, (5, 3), 100) != table).any()
+    assert (draws(ALL, (6, 2), 100) != table).any()
+    assert (draws(ALL, (2, 5), 100) != table).any()
 
 
 def test_changes_are_drawn_independently():
-    table = draws(ALL, 0, 0, 50)
-    assert_array_equal(draws(Augmentation(flip=True), 0, 0, 50)[:, 0], table[:, 0])
-    assert_array_equal(draws(Augmentation(rotation=15.0), 0, 0, 50)[:, 3], table[:, 3])
-    assert not draws(Augmentation(), 0, 0, 50).any()
+    table = draws(ALL, (0, 0), 50)
+    assert_array_equal(draws(Augmentation(flip=True), (0, 0), 50)[:, 0], table[:, 0])
+    assert_array_equal(draws(Augmentation(rotation=15.0), (0, 0), 50)[:, 3], table[:, 3])
+    assert not draws(Augmentation(), (0, 0), 50).any()
 
 
 def test_draws_are_uniform():
-    table = draws(ALL, 1, 0, 90000)
+    table = draws(ALL, (1, 0), 90000)
     assert table.dtype == np.float32
     assert abs(table[:, 0].mean() - 0.5) < 0.01
     for column in (1, 2):
@@ -134,12 +134,12 @@ def test_draws_are_uniform():
 
 
 def test_jitter_is_standard_normal_and_numbered():
-    table = jitter_table(3, 1, 20000, 4)
+    table = jitter_table((3, 1), 20000, 4)
     assert table.dtype == np.float32
     assert_allclose(table.mean(0), 0, atol=0.03)
     assert_allclose(table.std(0), 1, atol=0.03)
-    assert_array_equal(jitter_table(3, 1, 500, 4), table[:500])
-    assert (jitter_table(3, 2, 500, 4) != table[:500]).all(1).all()
+    assert_array_equal(jitter_table((3, 1), 500, 4), table[:500])
+    assert (jitter_table((3, 2), 500, 4) != table[:500]).all(1).all()
 
 
 @pytest.mark.parametrize(("taller", "wider"), [(0.4, 0.0), (0.0, -0.3), (0.2, 0.2)])
@@ -159,17 +159,17 @@ def test_inversion_comes_last(images):
 def test_many_images_change_as_few_do():
     many = np.random.default_rng(1).integers(0, 256, (5000, 6, 6, 1), np.uint8)
     for augmentation in (Augmentation(flip=True, shift=2, invert=0.3), ALL):
-        table = draws(augmentation, 3, 1, 5000)
+        table = draws(augmentation, (3, 1), 5000)
         assert_array_equal(change_images(many, table)[4990:], apply_images(many[4990:], table[4990:]))
 
 
 def test_mixtures_have_their_share_and_spread():
-    partners, weights = mixtures(0.5, 0, 3, 40000, 17)
+    partners, weights = mixtures(0.5, (0, 3), 40000, 17)
     mixed = weights < 1
     assert mixed.mean() == pytest.approx(0.5, abs=0.01)
     assert weights[mixed].mean() == pytest.approx(0.5, abs=0.01)
     assert weights[mixed].std() == pytest.approx(12**-0.5, abs=0.01)
     assert set(partners) == set(range(17))
-    again = mixtures(0.5, 0, 3, 100, 17)
+    again = mixtures(0.5, (0, 3), 100, 17)
     assert_array_equal(again[0], partners[:100])
-    assert (mixtures(0.0, 0, 3, 100, 17)[1] == 1).all()
+    assert (mixtures(0.0, (0, 3), 100, 17)[1] == 1).all()

@@ -59,9 +59,9 @@ def test_other_channels_dont_convert(colour):
 
 
 def test_pixel_moments_are_numpys(colour):
-    mean, std = pixel_moments(colour)
+    mean, std = pixel_moments([colour])
     assert_allclose(mean, colour.astype(float).mean((0, 1, 2)), rtol=1e-12)
     assert_allclose(std, colour.astype(float).std((0, 1, 2)), rtol=1e-12)
     constant = colour.copy()
     constant[..., 1] = 9
-    assert pixel_moments(constant)[1][1] == 1
+    assert pixel_moments([constant])[1][1] == 1

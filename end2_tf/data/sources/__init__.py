@@ -10,7 +10,8 @@ other arguments: their defaults and annotations (`Annotated[float, Field(gt=0)]`
 `fingerprint` returns a SHA-256 in hex that changes when the data do. It must be cheap and load no arrays. A source that
 can fetch its data has a third function, `download(*, field, name, path, data_dir, **options)`, which does nothing if
 they are there. `field` is where the config names the source; one that reads another needs it for messages.
-`validation_fraction` is the share of an in-domain train split without its own validation split that is held out.
+`validation_fraction` is the share of an in-domain train split without its own validation split that is held out. A
+source that can read its inputs some at a time takes `lazily`, and gives a `Stream` where that is true.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from end2_tf.errors import ConfigError, unknown
 if TYPE_CHECKING:
     from end2_tf.data.examples import Splits
 
-_CONTEXT = ("field", "name", "path", "data_dir", "download", "seed", "validation_fraction")
+_CONTEXT = ("field", "name", "path", "data_dir", "download", "seed", "validation_fraction", "lazily")
 _FALLBACK = "tfds"
 
 
@@ -61,9 +62,26 @@ class Reader:
         own = self.module.parts(**_accepted(self.module.parts, {"field": self.field} | self.options))
         return [part for reader in own for part in reader.parts()]
 
-    def load(self, *, data_dir: str | None, download: bool, seed: int, validation_fraction: float = 0.0) -> Splits:
-        """Returns the source's splits; raises DataError if they can't be had."""
-        context = self._context(data_dir) | {"download": download, "seed": seed}
+    @property
+    def is_lazy(self) -> bool:
+        """Whether the source can read its inputs some at a time."""
+        return "lazily" in inspect.signature(self.module.load).parameters
+
+    def load(
+        self,
+        *,
+        data_dir: str | None,
+        download: bool,
+        seed: int,
+        validation_fraction: float = 0.0,
+        lazily: bool = False,
+    ) -> Splits:
+        """Returns the source's splits, their inputs as streams if that is asked for and can be.
+
+        Raises:
+            DataError: they can't be had.
+        """
+        context = self._context(data_dir) | {"download": download, "seed": seed, "lazily": lazily}
         context["validation_fraction"] = validation_fraction
         return self.module.load(**_accepted(self.module.load, context | self.options))
 

@@ -18,14 +18,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 from pydantic import Field
 
-from end2_tf.data import checks, image_folder, npz
+from end2_tf.data import checks, image_folder, npz, shards
 from end2_tf.data.examples import Examples, Splits, hold_out
+from end2_tf.data.streams import Stream
 from end2_tf.errors import DataError, suggestion
 
 _ARRAYS = {"train": ("x_train", "y_train"), "validation": ("x_val", "y_val"), "test": ("x_test", "y_test")}
@@ -40,6 +43,7 @@ def load(
     image_size: Annotated[int, Field(ge=1, le=4096)] | None = None,
     pixel_scale: Annotated[float, Field(gt=0)] | None = None,
     test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2,
+    lazily: bool = False,
 ) -> Splits:
     """Reads the file or folder.
 
@@ -49,14 +53,16 @@ def load(
         image_size: Height and width to resize a folder's images to; needed where they differ.
         pixel_scale: What to multiply an .npz's images by to have pixels from 0 to 255.
         test_fraction: Share of each class that becomes the test split, for folders that have none.
+        lazily: Whether inputs stay in the file or folder until they are asked for. Those of an .npz must be uint8
+            images or float32 features then, and are best not compressed.
 
     Raises:
         DataError: something is missing or can't be used; the message says what and where.
     """
     place = _place(path)
     if place.is_dir():
-        return _from_folder(place, image_size, test_fraction, seed)
-    return _from_npz(place, pixel_scale)
+        return _from_folder(place, image_size, test_fraction, seed, lazily)
+    return _from_npz(place, pixel_scale, lazily)
 
 
 def fingerprint(*, path: str | None, **options: Any) -> str:
@@ -82,13 +88,17 @@ def _place(path: str | None) -> Path:
     return place
 
 
-def _from_npz(path: Path, pixel_scale: float | None) -> Splits:
+def _from_npz(path: Path, pixel_scale: float | None, lazily: bool) -> Splits:
     wanted = [name for pair in _ARRAYS.values() for name in pair]
-    arrays = npz.read(path, [*wanted, "class_names"])
+    kept = npz.headers(path, [x for x, _ in _ARRAYS.values()]) if lazily else {}
+    streams = {x: _stream(path, x, header) for x, header in kept.items()}
+    arrays = npz.read(path, [name for name in (*wanted, "class_names") if name not in streams])
     splits = {}
     for split, (x, y) in _ARRAYS.items():
-        if x in arrays:
-            labels = _labels(arrays[y], f"{path}: {y}") if y in arrays else None
+        labels = _labels(arrays[y], f"{path}: {y}") if y in arrays else None
+        if x in streams:
+            splits[split] = Examples(streams[x], labels)
+        elif x in arrays:
             splits[split] = Examples(as_inputs(arrays.pop(x), pixel_scale, f"{path}: {x}"), labels)
         elif y in arrays:
             raise DataError(f"{path} has {y} but no {x}. Add {x}, or leave {y} out.")
@@ -101,6 +111,27 @@ def _from_npz(path: Path, pixel_scale: float | None) -> Splits:
         )
     names = tuple(str(name) for name in np.ravel(arrays["class_names"])) if "class_names" in arrays else ()
     return Splits(splits.get("train"), splits.get("validation"), splits.get("test"), names)
+
+
+def _stream(path: Path, name: str, header: npz.Header) -> Stream:
+    shape, what = header.shape, f"{path}: {name}"
+    is_image = header.dtype == np.uint8 and len(shape) in (3, 4)
+    if header.in_fortran_order or not (is_image or (header.dtype == np.float32 and len(shape) == 2)):
+        raise DataError(
+            f"{what} is {header.dtype} of shape {shape}{', in Fortran order' if header.in_fortran_order else ''}. With "
+            "data.shard_rows it must be uint8 images or float32 features, in C order. Save it so, or leave that out."
+        )
+    row = (*shape[1:], 1) if len(shape) == 3 else shape[1:]
+
+    def read(ids: np.ndarray) -> Iterator[np.ndarray]:
+        first = 0
+        for part in npz.rows(path, name, ids, shards.rows_of(header.dtype.itemsize * math.prod(row))):
+            if not is_image:
+                checks.check_finite(part, what, ids[first : first + len(part)])
+            first += len(part)
+            yield part.reshape(-1, *row)
+
+    return Stream(read, shape[0], row, header.dtype, what)
 
 
 def as_inputs(values: np.ndarray, pixel_scale: float | None, name: str) -> np.ndarray:
@@ -164,7 +195,7 @@ def _labels(labels: np.ndarray, name: str) -> np.ndarray:
     return labels
 
 
-def _from_folder(root: Path, image_size: int | None, test_fraction: float, seed: int) -> Splits:
+def _from_folder(root: Path, image_size: int | None, test_fraction: float, seed: int, lazily: bool) -> Splits:
     there = {split: root / name for split, name in _FOLDERS.items() if (root / name).is_dir()}
     is_split = "train" in there or "test" in there
     roots = there if is_split else {"all": root}
@@ -185,7 +216,7 @@ def _from_folder(root: Path, image_size: int | None, test_fraction: float, seed:
         if not image_folder.subfolders(folder):
             raise DataError(f"{folder} has no class folders. Put <class>/*.png there, or remove the {split} folder.")
     folders = {split: image_folder.scan(folder, class_names) for split, folder in roots.items()}
-    decoded = image_folder.decode(list(folders.values()), image_size)
+    decoded = (image_folder.streams if lazily else image_folder.decode)(list(folders.values()), image_size)
     examples = {
         split: Examples(images, folder.labels) for (split, folder), images in zip(folders.items(), decoded, strict=True)
     }

@@ -15,6 +15,7 @@ import socket
 import types
 import urllib.parse
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,8 +23,9 @@ import numpy as np
 from pydantic import Field
 
 from end2_tf import registry
-from end2_tf.data import images, memory
+from end2_tf.data import images, memory, shards
 from end2_tf.data.examples import Examples, Splits, hold_out
+from end2_tf.data.streams import Stream
 from end2_tf.errors import DataError, suggestion
 
 _NAME = re.compile(r"(?P<set>[\w-]+)(/(?P<config>[\w.-]+))?(:(?P<version>\d+\.\d+\.\d+))?")
@@ -39,6 +41,7 @@ def load(
     seed: int,
     image_size: Annotated[int, Field(ge=1, le=4096)] | None = None,
     test_fraction: Annotated[float, Field(gt=0, lt=1)] | None = None,
+    lazily: bool = False,
 ) -> Splits:
     """Reads a set's train, validation and test splits, those that it has.
 
@@ -51,6 +54,7 @@ def load(
         seed: Of the draw of a test split.
         image_size: Height and width to resize to; needed where the set's images differ in size.
         test_fraction: Share of each class of train that becomes the test split, where there is none.
+        lazily: Whether images stay in the set's files until they are asked for.
 
     Raises:
         DataError: the set isn't there, isn't one of images, or is damaged.
@@ -63,7 +67,8 @@ def load(
     found: dict[str, Examples] = {}
     for split in ("train", "validation", "test"):
         if split in builder.info.splits:
-            found[split] = _read(builder, name, split, image_key, label_key, image_size)
+            reader = _Split(builder, name, split, image_key, label_key, image_size)
+            found[split] = reader.lazily() if lazily else reader.at_once()
     if not found:
         there = ", ".join(builder.info.splits) or "none"
         raise DataError(
@@ -240,49 +245,92 @@ def _keys(builder: Any, name: str) -> tuple[str, str | None]:
     return image, label if is_class else None
 
 
-def _read(
-    builder: Any, name: str, split: str, image_key: str, label_key: str | None, image_size: int | None
-) -> Examples:
-    import tensorflow as tf
+class _Split:
+    """One split of a prepared set."""
 
-    tfds = _tfds()
-    num = builder.info.splits[split].num_examples
-    height, width, channels = builder.info.features[image_key].shape
-    if image_size is None and (height is None or width is None):
-        raise DataError(f"TFDS set {name!r} has images of different sizes. Set the option image_size=NN to resize all.")
-    shape = (image_size or height, image_size or width, channels or 3)
-    memory.check_fits(
-        num * int(np.prod(shape)),
-        f"TFDS set {name!r}, split {split},",
-        "Set a smaller image_size, or choose another set.",
-    )
-    inputs = np.empty((num, *shape), np.uint8)
-    labels = np.empty(num, np.int64) if label_key else None
-    keys = [image_key, label_key] if label_key else [image_key]
-    is_fixed = None not in (height, width, channels)
-    filled = 0
-    try:
-        data = builder.as_dataset(
-            split=split,
-            read_config=tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False),  # the files' order
-            shuffle_files=False,
+    def __init__(
+        self, builder: Any, name: str, split: str, image_key: str, label_key: str | None, image_size: int | None
+    ):
+        self._builder, self._split, self._image, self._label = builder, split, image_key, label_key
+        self._name = f"TFDS set {name!r}, split {split}"
+        self._num = builder.info.splits[split].num_examples
+        height, width, channels = builder.info.features[image_key].shape
+        if image_size is None and (height is None or width is None):
+            raise DataError(
+                f"TFDS set {name!r} has images of different sizes. Set the option image_size=NN to resize all."
+            )
+        self._shape = (image_size or height, image_size or width, channels or 3)
+        self._batch = min(_BATCH, shards.rows_of(int(np.prod(self._shape))))
+        self._image_batch = self._batch if None not in (height, width, channels) else 1
+
+    def at_once(self) -> Examples:
+        """Returns all examples in memory."""
+        memory.check_fits(
+            self._num * int(np.prod(self._shape)),
+            f"{self._name},",
+            "Set data.shard_rows for those to train on, or a smaller image_size, or choose another set.",
         )
-        chosen = data.map(lambda example: {key: example[key] for key in keys})  # others may not form batches
-        for batch in chosen.batch(_BATCH if is_fixed else 1).prefetch(1).as_numpy_iterator():
-            arrays = batch[image_key]
-            end = filled + len(arrays)
-            inputs[filled:end] = images.adapt_images(arrays, shape)
-            if labels is not None:
-                labels[filled:end] = batch[label_key]
+        inputs = np.empty((self._num, *self._shape), np.uint8)
+        labels = np.empty(self._num, np.int64) if self._label else None
+        filled = 0
+        for batch in self._batches([self._image, *([self._label] if self._label else [])]):
+            end = filled + len(batch[self._image])
+            inputs[filled:end] = images.adapt_images(batch[self._image], self._shape)
+            if labels is not None and self._label:
+                labels[filled:end] = batch[self._label]
             filled = end
-    except DataError:
-        raise
-    except (tf.errors.OpError, ValueError) as error:
-        raise DataError(
-            f"TFDS set {name!r}, split {split}, is damaged after {filled} of {num} examples ({_reason(error)}). "
-            f"Delete {builder.data_dir} and prepare it anew."
-        ) from error
-    return Examples(inputs, labels)
+        return Examples(inputs, labels)
+
+    def lazily(self) -> Examples:
+        """Returns the labels in memory, and images that are decoded when they are asked for."""
+        labels = None
+        if self._label:
+            labels = np.concatenate([batch[self._label] for batch in self._batches([self._label])])
+
+        def read(ids: np.ndarray) -> Iterator[np.ndarray]:
+            for batch in self._batches([self._image], ids):
+                yield images.adapt_images(batch[self._image], self._shape)
+
+        return Examples(Stream(read, self._num, self._shape, np.dtype(np.uint8), self._name), labels)
+
+    def _batches(self, keys: list[str], ids: np.ndarray | None = None) -> Iterator[dict[str, np.ndarray]]:
+        """Yields features in the files' order, some examples at a time; of those with these numbers, if there are any.
+
+        Images that aren't asked for aren't decoded.
+        """
+        import tensorflow as tf
+
+        tfds = _tfds()
+        with_images = self._image in keys
+        feature = self._builder.info.features[self._image]
+        is_wanted = np.zeros(self._num, bool)
+        is_wanted[slice(None) if ids is None else ids] = True
+
+        def pick(example: dict[str, Any]) -> dict[str, Any]:  # others may not form batches
+            decode = {self._image: feature.decode_example} if with_images else {}
+            return {key: decode.get(key, tf.identity)(example[key]) for key in keys}
+
+        seen = 0
+        try:
+            data = self._builder.as_dataset(
+                split=self._split,
+                read_config=tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False),  # the files' order
+                shuffle_files=False,
+                decoders={self._image: tfds.decode.SkipDecoding()},
+            )
+            wanted = tf.constant(is_wanted)
+            if ids is not None:
+                data = data.enumerate().filter(lambda i, _: wanted[i]).map(lambda _, example: example)
+            chosen = data.map(pick, num_parallel_calls=tf.data.AUTOTUNE)
+            size = self._image_batch if with_images else self._batch
+            for batch in chosen.batch(size).prefetch(1).as_numpy_iterator():
+                yield batch
+                seen += len(batch[keys[0]])
+        except (tf.errors.OpError, ValueError) as error:
+            raise DataError(
+                f"{self._name}, is damaged after {seen} of {self._num} examples ({_reason(error)}). "
+                f"Delete {self._builder.data_dir} and prepare it anew."
+            ) from error
 
 
 def _reason(error: BaseException) -> str:

@@ -268,7 +268,9 @@ def test_fewer_records_than_promised(root, tmp_path):
 
 def test_more_than_the_memory_is_refused(root, monkeypatch):
     monkeypatch.setattr(memory, "available_bytes", lambda: 100)
-    with pytest.raises(DataError, match=r"'toy_pets', split train, needs .* Set a smaller image_size"):
+    with pytest.raises(
+        DataError, match=r"'toy_pets', split train, needs .* Set data.shard_rows .* or a smaller image_size"
+    ):
         load("toy_pets", root)
 
 
@@ -323,3 +325,14 @@ def test_cifar10_with_auxiliary_and_ood_sets():
     mean, std = data.normalisation()  # the published statistics of the whole training set
     np.testing.assert_allclose(mean / 255, [0.4914, 0.4822, 0.4465], atol=2e-3)
     np.testing.assert_allclose(std / 255, [0.2470, 0.2435, 0.2616], atol=2e-3)
+
+
+def test_lazily_read_images_are_those_that_are_read_at_once(root):
+    for name, options in (("toy_pets", {}), ("toy_sizes", {"image_size": 7})):
+        eager, lazy = load(name, root, **options), load(name, root, lazily=True, **options)
+        stream = lazy.train.inputs
+        assert stream.shape == eager.train.inputs.shape
+        assert_array_equal(lazy.train.labels, eager.train.labels)
+        assert_array_equal(stream.array(), eager.train.inputs)
+        some = np.array([0, 2, 3])
+        assert_array_equal(stream[some].array(), eager.train.inputs[some])
