@@ -304,7 +304,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as name:
             print(examples_table(examples(SIZES, Path(name), say)), end="\n\n", flush=True)
     if arguments.part in (None, "members"):
-        print(members_table(members(MEMBERS, 20_000, 6, REPETITIONS, say)), end="\n\n", flush=True)
+        print(members_table(members(MEMBERS, 20_000, 30, REPETITIONS, say)), end="\n\n", flush=True)
     if arguments.part in (None, "imagenet"):
         print(imagenet_table(imagenet(*IMAGENET), *IMAGENET), end="\n\n")
     print(f"Python {platform.python_version()}, {os.cpu_count()} cores")

@@ -70,7 +70,8 @@ class Recording:
         """Returns a function (level, view) → (n, S) float32, made of a view's logits where they aren't there.
 
         A view that wasn't recorded stands for the clean inputs. The latest table is kept in memory, or the last of its
-        shards; all of them on disk where there is a folder.
+        shards; all of them on disk where there is a folder. A shard of a table is made of as many of logits as give one
+        of the usual size, so that looking rows up costs the same however many members there were.
 
         Raises:
             DataError: by the function: logits weren't kept, and neither was this statistic.
@@ -93,10 +94,16 @@ class Recording:
                     "members' logits weren't kept. Record them again, or set transfer.keep=logits."
                 )
 
-            def of_shard(shard: int) -> np.ndarray:
-                return reduce(loss, self.logits[view].read(shard)[:, : self.num_members], temperature)
+            logits = self.logits[view]
+            together = max(1, shards.SHARD_BYTES // (rows * 4 * loss.statistics_size(self.num_classes)))
 
-            return Shards(self.folder / f".{STATISTICS}" / name, self.num, rows, of_shard)
+            def of_shard(shard: int) -> np.ndarray:
+                sources = range(shard * together, min((shard + 1) * together, logits.num_shards))
+                return np.concatenate(
+                    [reduce(loss, logits.load(each)[:, : self.num_members], temperature) for each in sources]
+                )
+
+            return Shards(self.folder / f".{STATISTICS}" / name, self.num, rows * together, of_shard)
 
         def table(level: int, view: int) -> np.ndarray | Shards:
             view = view if view in self.views else CLEAN

@@ -169,6 +169,8 @@ def test_shards_say_what_one_file_says(tmp_path, ensemble, data):
     loss, ids = losses.MeanPrecision(targets="statistics"), np.asarray([19, 3, 25, 0, 3, 11, 20])
     one, other = (each.statistics(loss, np.ones(1), with_auxiliary=True)(0, 1, ids) for each in (whole, parts))
     np.testing.assert_array_equal(one, other)
+    tables = [path.relative_to(tmp_path / "3") for path in (tmp_path / "3").rglob(".statistics/**/*.npy")]
+    assert len(tables) == 2  # however small the shards of what members said are
     for rows in (None, 3):
         place = (tmp_path / str(rows) / "0", rows)
         views = transfer.make_views(settings, data.train.inputs * 0, None, 5, place)[0]  # so they are read, not made
