@@ -127,7 +127,8 @@ class Plan:
         """Returns the artefact of one student; seeds count from 0."""
         experiment = self.experiment
         settings = dataclasses.replace(experiment.student, num_seeds=1, seeds_of={}, methods=("any",))
-        teacher = [recording.digest for recording in self.recordings(method)] or self.prints["alone"]
+        shown_too = "auxiliary" if experiment.methods[method].auxiliary else "alone"
+        teacher = [recording.digest for recording in self.recordings(method)] or self.prints[shown_too]
         own = self.ensemble.digest if experiment.ensemble.models else ""  # the student copies their architecture
         architecture = [experiment.ensemble.backbone, experiment.ensemble.options, own]
         how = dataclasses.replace(experiment.methods[method], augmentation=None)  # stands in what is shown
@@ -145,7 +146,9 @@ class Plan:
                 seed,
             )
         augmentation = self.label_augmentation(method)
-        views = [] if augmentation.is_identity else ["own views"]  # each seed its own, which early versions didn't do
+        views: list[object] = [] if augmentation.is_identity else ["own views"]  # by seed, unlike in early versions
+        if how.auxiliary:
+            views.append(experiment.transfer.auxiliary_share)
         return self._artefact("student", teacher, how, settings, augmentation, architecture, seed, *views)
 
     def label_augmentation(self, method: str) -> config.Augmentation:

@@ -85,9 +85,19 @@ def _defined(kind: str, variable: str) -> dict[str, object]:
     return found
 
 
-@functools.cache
 def is_on_labels(loss: str) -> bool:
     """Returns whether a loss compares with labels and needs no ensemble: its file says `ON_LABELS = True`."""
+    return _says(loss, "ON_LABELS")
+
+
+def knows_outside(loss: str) -> bool:
+    """Returns whether a loss on labels has a target for auxiliary inputs, which have none: `OUTSIDE = True`."""
+    return _says(loss, "OUTSIDE")
+
+
+@functools.cache
+def _says(loss: str, what: str) -> bool:
+    """Returns whether a loss's file sets a name to True; read without importing it."""
     if loss not in names("loss"):
         return False
     tree = ast.parse((PACKAGE / FOLDERS["loss"] / f"{loss}.py").read_text(encoding="utf-8"))
@@ -95,7 +105,7 @@ def is_on_labels(loss: str) -> bool:
         isinstance(node, ast.Assign)
         and isinstance(node.value, ast.Constant)
         and node.value.value is True
-        and any(isinstance(target, ast.Name) and target.id == "ON_LABELS" for target in node.targets)
+        and any(isinstance(target, ast.Name) and target.id == what for target in node.targets)
         for node in tree.body
     )
 

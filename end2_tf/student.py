@@ -46,7 +46,7 @@ def build_loss(method: config.Method, field: str = "methods") -> keras.losses.Lo
         reserved=("targets", "temperature", "offset"),
     )
     if not issubclass(loss_class, DistillationLoss):
-        return loss_class(**options)
+        return loss_class(**options, **({"offset": method.offset} if method.offset else {}))
     if method.labels and not loss_class.has_mean:
         raise ConfigError(
             f"{field}.labels is {method.labels:g}, but the loss {method.loss!r} has no mean among its targets that a "

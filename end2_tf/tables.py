@@ -14,6 +14,7 @@ MODELS = (
     "single_mixup",
     "ensemble",
     "teacher",
+    "prior_network",
     "end",
     "end_aux",
     "end2_nll",

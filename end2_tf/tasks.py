@@ -284,7 +284,10 @@ class Trainer:
         shown, recordings = experiment.transfer, self.plan.recordings(task.method)
         places = tuple((each.path, (each.manifest() or {}).get("rows")) for each in recordings)
         if not self.plan.is_distilled(task.method):
-            shown = Transfer(augmentation=self.plan.label_augmentation(task.method))
+            shown = Transfer(
+                augmentation=self.plan.label_augmentation(task.method),
+                auxiliary_share=experiment.transfer.auxiliary_share,
+            )
         is_chief = distribution.is_chief()
         if is_chief:
             artefact.begin()

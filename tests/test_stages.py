@@ -171,6 +171,7 @@ def test_a_report_shows_its_own_numbers_after_another_evaluation(finished):
         ("methods.end2.loss=proxy_reverse_kl", "methods.end2.offset=1", "methods.end2.loss_options={}"),
         ("transfer.mode=views", "transfer.augmentation.jitter=0", "student.optimizer.schedule=one_cycle"),
         ("transfer.mode=views", "transfer.keep=statistics", "transfer.num_members=1"),
+        ("methods.end2_aux.loss=prior_network", "methods.end2_aux.loss_options={}", "methods.end2_aux.offset=0.1"),
     ],
 )
 def test_other_ways_through_the_pipeline(tmp_path, more):

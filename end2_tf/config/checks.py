@@ -33,10 +33,14 @@ def check(experiment: Experiment) -> None:
     _check_names("methods", "a method", experiment.methods, ("bayes", "single", "ensemble", "teacher"))
     for name, method in experiment.methods.items():
         registry.check("loss", method.loss, f"methods.{name}.loss")
-        if method.auxiliary and registry.is_on_labels(method.loss):
+        if method.auxiliary and registry.is_on_labels(method.loss) and not registry.knows_outside(method.loss):
             raise ConfigError(
                 f"methods.{name}.auxiliary is true, but its loss {method.loss!r} needs labels, which auxiliary data "
                 f"don't have. Set methods.{name}.auxiliary=false."
+            )
+        if method.offset and registry.is_on_labels(method.loss) and not registry.knows_outside(method.loss):
+            raise ConfigError(
+                f"methods.{name}.offset is {method.offset:g}, but its loss {method.loss!r} has no alphas. Set it to 0."
             )
         if method.augmentation is not None and not registry.is_on_labels(method.loss):
             raise ConfigError(

@@ -222,10 +222,14 @@ class Export:
     lite: bool = True  # writes a LiteRT model too
 
 
+PRIOR_NETWORK = Method(loss="prior_network", auxiliary=True)
+
+
 def default_methods() -> dict[str, Method]:
     """Returns the rows of the comparison: labels alone, the mean (EnD), the paper's EnD², the recommended EnD²."""
     methods = {
         "single_matched": Method(loss="cross_entropy"),
+        "prior_network": PRIOR_NETWORK,
         "end": Method(loss="ensemble_distillation", temperature=2.5),
         "end2_nll": Method(
             loss="dirichlet_nll",

@@ -195,22 +195,28 @@ class Batches:
 
 
 def label_targets(labels: np.ndarray, views: Views, num_classes: int) -> Targets:
-    """Returns labels as targets; where inputs are mixed up, rows (batch, classes) of one-hot labels mixed up alike."""
-    if not views.augmentation.mixup:
-        return lambda epoch, view, ids: labels[ids]
-    return label_rows(labels, views, num_classes)
+    """Returns labels as targets; where inputs are mixed up, rows (batch, classes) of one-hot labels mixed up alike.
+
+    Auxiliary inputs have the label -1, or a row of zeros.
+    """
+    if views.augmentation.mixup:
+        return label_rows(labels, views, num_classes)
+    known = np.append(labels, -1)
+    return lambda epoch, view, ids: known[np.minimum(ids, len(labels))]
 
 
 def label_rows(labels: np.ndarray, views: Views, num_classes: int) -> Targets:
-    """Returns labels as targets (batch, classes): one-hot, mixed up as the inputs are."""
+    """Returns labels as targets (batch, classes): one-hot, mixed up as the inputs are; zeros for auxiliary ones."""
+    known = np.append(labels, -1)
 
     def one_hot(ids: np.ndarray) -> np.ndarray:
-        return (labels[ids][:, None] == np.arange(num_classes)).astype(np.float32)
+        return (known[np.minimum(ids, len(labels))][:, None] == np.arange(num_classes)).astype(np.float32)
 
     def targets(epoch: int, view: int, ids: np.ndarray) -> np.ndarray:
-        if not views.augmentation.mixup:
-            return one_hot(ids)
-        partners, weights = (table[ids] for table in views.mixture(view))
-        return weights[:, None] * one_hot(ids) + (1 - weights[:, None]) * one_hot(partners)
+        rows, inside = one_hot(ids), ids < len(labels)
+        if views.augmentation.mixup:
+            partners, weights = (table[ids[inside]] for table in views.mixture(view))
+            rows[inside] = weights[:, None] * rows[inside] + (1 - weights[:, None]) * one_hot(partners)
+        return rows
 
     return targets

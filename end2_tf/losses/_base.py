@@ -143,7 +143,7 @@ class DistillationLoss(keras.losses.Loss):
         Where the largest logit over temperature exceeds 30, all are lowered by the same amount, which keeps the mean;
         alphas below exp(-30) are raised to it. Gradients pass, except those that push further out.
         """
-        return tf.exp(_bounded(float64(logits) / float64(temperature))) + self.offset
+        return bounded_alphas(float64(logits) / float64(temperature), self.offset)
 
     def _check_shapes(self, y_true: tf.TensorShape, y_pred: tf.TensorShape) -> None:
         name, rank = type(self).__name__, 3 if self.targets == "members" else 2
@@ -183,6 +183,11 @@ class DistillationLoss(keras.losses.Loss):
             raise ConfigError(
                 f"{type(self).__name__}'s {field} is {value!r}. Allowed: {allowed}. Give another {field}."
             )
+
+
+def bounded_alphas(log_alphas: tf.Tensor, offset: float) -> tf.Tensor:
+    """Returns exp(log_alphas) + offset within bounds, see `DistillationLoss.alphas`."""
+    return tf.exp(_bounded(log_alphas)) + offset
 
 
 def float64(values: Any) -> tf.Tensor:

@@ -63,6 +63,7 @@ MODELS = {
     "single_mixup": ModelStyle("Single, students' inputs", "#8a8a8a", _DASHED),
     "ensemble": ModelStyle("Ensemble", "#000000"),
     "teacher": ModelStyle("Teacher, some members", "#000000", (0, (1, 1.2))),
+    "prior_network": ModelStyle("Prior Network", "#554422"),
     "end": ModelStyle("EnD", "#7CC8F2", _DASHED),
     "end_aux": ModelStyle("EnD + AUX", "#0072B2"),
     "end2_nll": ModelStyle("EnD² (NLL)", "#E69F00", _DASHED),

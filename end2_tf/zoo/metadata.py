@@ -133,6 +133,8 @@ def _summary(found: Mapping[str, Any], experiment: Experiment, rows: list[dict[s
     if found["on_labels"]:
         shown = _label_inputs(experiment.methods[found["method"]], experiment)
         what = f"one network, trained on labels as long as the students, on {shown}"
+        if registry.knows_outside(experiment.methods[found["method"]].loss):
+            what = "a Prior Network, trained on labels and on auxiliary inputs, without an ensemble"
     error = next((r["value"] for r in rows if (r["dataset"], r["metric"]) == ("test", "error")), None)
     return what if error is None else f"{what}; test error {100 * error:.2f} %"
 
@@ -169,15 +171,19 @@ def training(method: str, experiment: Experiment) -> str:
     how = experiment.methods[method]
     text = f"It was trained {_objective(how)} for {student.epochs} epochs with batches of {student.batch_size}"
     text += _rate(how.optimizer or student.optimizer)
+    shown_too = ""
+    if how.auxiliary and experiment.data.auxiliary is not None:
+        kinds = " and ".join(_made_of(experiment.data.auxiliary))
+        share = 100 * experiment.transfer.auxiliary_share
+        shown_too = f"; {share:.0f} % of each batch were auxiliary inputs without labels ({kinds})"
+    if registry.knows_outside(how.loss):
+        return f"{text}, on {_label_inputs(how, experiment)}{shown_too}: no ensemble.{_network(how, experiment)}"
     if registry.is_on_labels(how.loss):
         return (
             f"{text}, on {_label_inputs(how, experiment)}: what the students are compared with, since it has their "
             f"architecture and budget but no teacher.{_network(how, experiment)}"
         )
-    if how.auxiliary and experiment.data.auxiliary is not None:
-        kinds = " and ".join(_made_of(experiment.data.auxiliary))
-        share = 100 * experiment.transfer.auxiliary_share
-        text += f"; {share:.0f} % of each batch were auxiliary inputs without labels ({kinds})"
+    text += shown_too
     if experiment.transfer.num_members is not None:
         text += f"; its teachers were the first {experiment.transfer.num_members} members"
     seen = {
@@ -238,6 +244,7 @@ def _objective(how: Method) -> str:
         "ensemble_distillation": f"by cross-entropy to {mean}",
         "dirichlet_nll": "by the likelihood of the members' predictions under its Dirichlet",
         "proxy_reverse_kl": f"by the reverse KL divergence to a Dirichlet with {mean} and the ensemble's precision",
+        "prior_network": "by a KL divergence to a Dirichlet on the label, flat outside the domain",
     }
     text = known.get(how.loss, f"by the loss {how.loss}" + (f" to {mean}" if how.labels else ""))
     if how.loss == "mean_precision":
@@ -245,7 +252,7 @@ def _objective(how: Method) -> str:
         target = str(options.pop("precision", "mutual_information")).replace("_", " ")
         text = f"by cross-entropy to {mean} plus {weight:g} times {_PENALTIES[penalty]} (target: {target})"
     text += _options(options | ({"offset of alphas": how.offset} if how.offset else {}))
-    if how.temperature != 1 or how.loss not in ("cross_entropy", "mean_precision", "proxy_reverse_kl"):
+    if how.temperature != 1 or how.loss not in ("cross_entropy", "mean_precision", "proxy_reverse_kl", "prior_network"):
         annealed = how.temperature_schedule == "anneal" and how.temperature > 1
         text += f" at temperature {how.temperature:g}{', annealed to 1,' if annealed else ''}"
     return text

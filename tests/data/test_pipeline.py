@@ -165,6 +165,16 @@ def test_labels_are_mixed_as_inputs_are():
     )
 
 
+def test_auxiliary_inputs_have_no_label():
+    images, labels, ids = _images(), np.arange(10) % 3, np.asarray([4, 10, 0, 13])
+    plain = label_targets(labels, Views(Augmentation(), images, 0), 3)(0, 0, ids)
+    np.testing.assert_array_equal(plain, [labels[4], -1, labels[0], -1])
+    views = Views(Augmentation(mixup=0.7), images, 4)
+    rows = label_targets(labels, views, 3)(2, 2, ids)
+    assert not rows[[1, 3]].any()
+    np.testing.assert_array_equal(rows[[0, 2]], label_targets(labels, views, 3)(2, 2, np.asarray([4, 0])))
+
+
 def test_views_on_disk_are_read(tmp_path):
     views = Views(Augmentation(flip=True), _images(), 0, folder=tmp_path)
     views.kept(5).write(0, _images() * 0)
