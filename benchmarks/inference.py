@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from end2_tf import stages
+from end2_tf import stages, tables
 from end2_tf.errors import ConfigError, End2Error, ModelError
 
 REPETITIONS = 7
@@ -104,14 +104,9 @@ def table(result: dict[str, Any]) -> str:
         a, b = student[key], ensemble[key]
         if a is not None and b is not None:
             lines.append([what, f"{a / 1e6:,.1f}", f"{b / 1e6:,.1f}", f"{b / a:.2f}" if a > 0 else "–"])
-    widths = [max(len(line[i]) for line in lines) for i in range(4)]
-    text = [
-        "  ".join(cell.rjust(w) if i else cell.ljust(w) for i, (cell, w) in enumerate(zip(line, widths, strict=True)))
-        for line in lines
-    ]
     versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
     spread = f"median (lowest–highest) of {len(result['time_ratio'])} repetitions"
-    return "\n".join([*text, f"Time: {spread}. {result['processor']}.", versions])
+    return "\n".join([*tables.aligned(lines), f"Time: {spread}. {result['processor']}.", versions])
 
 
 def _range(values: Sequence[float], digits: int) -> str:

@@ -25,7 +25,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from end2_tf import stages
+from end2_tf import stages, tables
 from end2_tf.errors import ConfigError, End2Error
 from end2_tf.serving import catalogue
 
@@ -84,15 +84,14 @@ def table(result: dict[str, Any]) -> str:
         shares = [f"{100 * row['rate'] / loops[row['model'], way]:.0f} %" for way in ("loop", "batches")]
         times = [f"{row[f'p{p}']:.1f}" for p in PERCENTILES]
         lines.append([row["model"], row["way"], str(row["concurrency"]), f"{row['rate']:,.0f}", *times, *shares])
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    text = [
-        "  ".join(
-            cell.ljust(w) if i < 2 else cell.rjust(w) for i, (cell, w) in enumerate(zip(line, widths, strict=True))
-        )
-        for line in lines
-    ]
     versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
-    return "\n".join([*text, f"Inputs a request: {result['inputs']}. {os.cpu_count()} logical cores.", versions])
+    return "\n".join(
+        [
+            *tables.aligned(lines, text=(0, 1)),
+            f"Inputs a request: {result['inputs']}. {os.cpu_count()} logical cores.",
+            versions,
+        ]
+    )
 
 
 @contextmanager

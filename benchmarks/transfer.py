@@ -24,11 +24,14 @@ import subprocess
 import sys
 import tempfile
 import time
+import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from end2_tf import tables
 
 ROOT = Path(__file__).resolve().parents[1]
 SIZES = (10_000, 100_000, 1_000_000)
@@ -52,10 +55,8 @@ def examples(sizes: Sequence[int], folder: Path, say: Callable[[str], None]) -> 
         for shard_rows in (SHARD_ROWS, None):
             workdir = folder / "run"
             for stage in ("transfer", "student"):
-                peak, seconds = _run_stage(stage, path, members, workdir, shard_rows)
-                rows.append(
-                    {"examples": num, "shard_rows": shard_rows, "stage": stage, "peak": peak, "seconds": seconds}
-                )
+                peak = _run_stage(stage, path, members, workdir, shard_rows)
+                rows.append({"examples": num, "shard_rows": shard_rows, "stage": stage, "peak": peak})
                 say(f"{num:,} examples, {'in memory' if shard_rows is None else 'in shards'}, {stage}: {_mb(peak)} MB")
             shutil.rmtree(workdir)
         path.unlink()
@@ -77,8 +78,6 @@ def write_members(folder: str, num: int) -> dict[str, Any]:
 
 def _write_images(path: Path, num: int) -> None:
     """Writes an .npz as Keras' mnist.npz, a part at a time, not compressed."""
-    import zipfile
-
     rng = np.random.default_rng(0)
     few = 1000
     with zipfile.ZipFile(path, "w") as archive:
@@ -94,8 +93,8 @@ def _write_images(path: Path, num: int) -> None:
                 np.lib.format.write_array(file, rng.integers(0, CLASSES, count))
 
 
-def _run_stage(stage: str, path: Path, members: Path, workdir: Path, shard_rows: int | None) -> tuple[int, float]:
-    """Returns the peak of a stage's resident memory, bytes, and its seconds."""
+def _run_stage(stage: str, path: Path, members: Path, workdir: Path, shard_rows: int | None) -> int:
+    """Returns the peak of a stage's resident memory, bytes."""
     changes = [
         f"data.path={path}",
         "data.validation_fraction=0.01",
@@ -112,7 +111,6 @@ def _run_stage(stage: str, path: Path, members: Path, workdir: Path, shard_rows:
         changes.append(f"data.shard_rows={shard_rows}")
     sets = [part for change in changes for part in ("--set", change)]
     flags = ["--experiment=own_data_end2", f"--stage={stage}", f"--workdir={workdir}", "--jobs=1"]
-    started = time.monotonic()
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(
             [sys.executable, str(ROOT / "main.py"), *flags, *sets], stdout=output, stderr=subprocess.STDOUT
@@ -121,7 +119,7 @@ def _run_stage(stage: str, path: Path, members: Path, workdir: Path, shard_rows:
         if status:
             output.seek(0)
             raise SystemExit(f"the stage {stage} failed:\n{output.read().decode(errors='replace')}")
-    return usage.ru_maxrss * 1024, time.monotonic() - started
+    return usage.ru_maxrss * 1024
 
 
 def members(
@@ -237,7 +235,7 @@ def examples_table(rows: list[dict[str, Any]]) -> str:
             peaks = [row["peak"] for row in rows if (row["stage"], row["shard_rows"]) == (stage, shard_rows)]
             how = "inputs in memory" if shard_rows is None else f"in shards of {shard_rows:,}"
             lines.append([f"--stage={stage}, {how}", *map(_mb, peaks), f"{max(peaks) / min(peaks):.2f}"])
-    return _aligned(lines)
+    return "\n".join(tables.aligned(lines))
 
 
 def members_table(found: dict[int, dict[str, list[float]]]) -> str:
@@ -252,7 +250,8 @@ def members_table(found: dict[int, dict[str, list[float]]]) -> str:
         columns = [_range([unit * value for value in each[key]]) for each in (few, many)]
         ratios = [b / a for a, b in zip(few[key], many[key], strict=True)]
         lines.append([what, *columns, _range(ratios)])
-    return _aligned(lines) + f"\nmedian (lowest–highest) of {len(few['peak'])} repetitions in turns"
+    told = f"median (lowest–highest) of {len(few['peak'])} repetitions in turns"
+    return "\n".join([*tables.aligned(lines), told])
 
 
 def imagenet_table(found: dict[str, int], num: int, num_members: int, num_classes: int) -> str:
@@ -265,15 +264,7 @@ def imagenet_table(found: dict[str, int], num: int, num_members: int, num_classe
         lines.append(
             [keep, f"{found[keep] / 1e6:.2f}", f"{found[keep] / 1e6:.2f}", f"{formula} each: {whole / 1e9:.2f} GB"]
         )
-    return _aligned(lines)
-
-
-def _aligned(lines: list[list[str]]) -> str:
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    return "\n".join(
-        "  ".join(cell.rjust(w) if i else cell.ljust(w) for i, (cell, w) in enumerate(zip(line, widths, strict=True)))
-        for line in lines
-    )
+    return "\n".join(tables.aligned(lines))
 
 
 def _range(values: Sequence[float]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,13 @@ def build_loss(method: config.Method, field: str = "methods") -> keras.losses.Lo
         reserved=("targets", "temperature", "offset"),
     )
     if not issubclass(loss_class, DistillationLoss):
-        return loss_class(**options, **({"offset": method.offset} if method.offset else {}))
+        if "offset" in inspect.signature(loss_class).parameters:
+            return loss_class(**options, offset=method.offset)
+        if method.offset:
+            raise ConfigError(
+                f"{field}.offset is {method.offset:g}, but its loss {method.loss!r} has no alphas. Set it to 0."
+            )
+        return loss_class(**options)
     if method.labels and not loss_class.has_mean:
         raise ConfigError(
             f"{field}.labels is {method.labels:g}, but the loss {method.loss!r} has no mean among its targets that a "

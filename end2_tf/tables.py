@@ -103,20 +103,25 @@ def legend(results: dict[str, Any]) -> list[str]:
 def summary(results: dict[str, Any]) -> str:
     """Returns the results table, that of shifted sets where there are any, and their legend as plain text."""
     shifted = shifted_cells(results)
-    more = ["", *_aligned(shifted), ""] if shifted else []
-    return "\n".join([*_aligned(cells(results)), *more, *legend(results)])
+    more = ["", *_ruled(shifted), ""] if shifted else []
+    return "\n".join([*_ruled(cells(results)), *more, *legend(results)])
 
 
-def _aligned(lines: list[list[str]]) -> list[str]:
+def _ruled(lines: Sequence[Sequence[str]]) -> list[str]:
+    heading, *rest = aligned(lines)
+    return [heading, "-" * len(heading), *rest]
+
+
+def aligned(lines: Sequence[Sequence[str]], text: Collection[int] = (0,)) -> list[str]:
+    """Returns rows of cells as lines with columns of one width: those numbered in `text` to the left, others right."""
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    text = [
+    return [
         "  ".join(
-            cell.rjust(w) if place else cell.ljust(w) for place, (cell, w) in enumerate(zip(line, widths, strict=True))
+            cell.ljust(w) if place in text else cell.rjust(w)
+            for place, (cell, w) in enumerate(zip(line, widths, strict=True))
         )
         for line in lines
     ]
-    text.insert(1, "-" * len(text[0]))
-    return text
 
 
 def _ood_sets(rows: list[dict[str, Any]]) -> list[str]:

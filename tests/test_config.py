@@ -85,7 +85,6 @@ def test_set_ood_by_names(experiment):
         ("methods.ensemble.loss=mean_precision", "methods has 'ensemble', which can't be the name of a method"),
         ("student.methods=end2,end2", "has 'end2' twice"),
         ("methods.single_matched.auxiliary=true", "needs labels, which auxiliary data don't have"),
-        ("methods.single_matched.offset=1", "its loss 'cross_entropy' has no alphas"),
         ("methods.end2.augmentation.jitter=0.1", "learns from members, on the views of the transfer set"),
         ("methods.single_matched.labels=0.1", "its loss 'cross_entropy' has no other target"),
         ("methods.end2_nll.labels=0.1", "labels have no temperature"),

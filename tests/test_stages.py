@@ -199,6 +199,7 @@ def test_other_ways_through_the_pipeline(tmp_path, more):
         ("methods.end2.loss_options.wieght=1", "Did you mean 'weight'"),
         ("methods.end2.loss_options.temperature=2", "Set methods.end2.temperature instead"),
         ("methods.end2.temperature=10", "temperature_schedule=anneal"),
+        ("methods.single_matched.offset=1", "its loss 'cross_entropy' has no alphas"),
         ("transfer.augmentation.flip=true", "the inputs aren't images"),
         ("data.max_train=2", "at least one example a class"),
         ("ensemble.engine=stacked --set ensemble.options.dropout=0.5", "set ensemble.engine=sequential"),

@@ -38,10 +38,6 @@ def check(experiment: Experiment) -> None:
                 f"methods.{name}.auxiliary is true, but its loss {method.loss!r} needs labels, which auxiliary data "
                 f"don't have. Set methods.{name}.auxiliary=false."
             )
-        if method.offset and registry.is_on_labels(method.loss) and not registry.knows_outside(method.loss):
-            raise ConfigError(
-                f"methods.{name}.offset is {method.offset:g}, but its loss {method.loss!r} has no alphas. Set it to 0."
-            )
         if method.augmentation is not None and not registry.is_on_labels(method.loss):
             raise ConfigError(
                 f"methods.{name}.augmentation is set, but its loss {method.loss!r} learns from members, on the views "
