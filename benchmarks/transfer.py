@@ -170,7 +170,7 @@ def _features(num: int) -> np.ndarray:
 def _loss() -> Any:
     from end2_tf import config, student
 
-    return student.build_loss(config.default_methods()["end2"])
+    return student.build_loss(config.default_methods()["end2"], 10)
 
 
 def record(folder: str, num: int, num_members: int, num_classes: int, keep: str) -> dict[str, Any]:

@@ -21,10 +21,10 @@ _HOMES = {
     "Ensemble": "end2_tf.ensemble",
     "UncertaintyClassifier": "end2_tf.models",
     "distil": "end2_tf.student",
-    "DirichletHead": "end2_tf.layers",
-    "SoftmaxHead": "end2_tf.layers",
+    "DirichletHead": "end2_tf.heads",
+    "SoftmaxHead": "end2_tf.heads",
 }
-_MODULES = ("losses", "metrics", "uncertainty", "zoo")
+_MODULES = ("heads", "losses", "metrics", "uncertainty", "zoo")
 
 __all__ = ["DirichletHead", "Ensemble", "SoftmaxHead", "UncertaintyClassifier", "distil"]
 
@@ -45,8 +45,8 @@ def _register() -> None:
     """Imports the classes that saved models name, so that Keras knows them."""
     from end2_tf import registry
 
-    losses = [f"end2_tf.losses.{name}" for name in registry.names("loss")]
-    for module in ("end2_tf.models", "end2_tf.training", *losses):
+    files = [f"end2_tf.{registry.FOLDERS[kind]}.{name}" for kind in ("head", "loss") for name in registry.names(kind)]
+    for module in ("end2_tf.layers", "end2_tf.models", "end2_tf.training", *files):
         importlib.import_module(module)
 
 

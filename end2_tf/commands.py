@@ -31,6 +31,8 @@ def run(chosen: tuple[str, ...]) -> int:
     if strategy.kind == "workers" and distribution.num_workers() == 1 and not FLAGS.describe:
         return _run_workers(strategy, chosen)
     experiment = resolve()
+    if FLAGS.write_inputs is not None:
+        return _write_inputs(experiment, Path(FLAGS.write_inputs))
     if chosen == (stages.PUBLISH,):
         _check_publishing()
     if FLAGS.describe:
@@ -48,6 +50,21 @@ def run(chosen: tuple[str, ...]) -> int:
         print(f"\n{tables.summary(workdir.read_json(root / 'results.json'))}\n\nNumbers: {root / 'results.csv'}")
         if chosen[-1] == "report":
             print(f"Report:  {root / 'report.html'}")
+    return 0
+
+
+def _write_inputs(run: stages.Run, path: Path) -> int:
+    """Writes what an ensemble elsewhere must predict on."""
+    if path.suffix != ".npz" or path.exists():
+        reason = "exists already" if path.exists() else "isn't an .npz file"
+        raise ConfigError(f"--write_inputs is {str(path)!r}, which {reason}. Give a new file's name that ends in .npz.")
+    from end2_tf import delivery
+
+    num = delivery.write_inputs(run, path)
+    print(
+        f"{path}: {num:,} inputs and their digests. Predict on inputs in that order; save logits or probs (n, "
+        "members, classes) with inputs or digests; name that file in ensemble.predictions."
+    )
     return 0
 
 
@@ -146,8 +163,13 @@ def _members(experiment: config.Experiment) -> range | None:
         raise ConfigError(
             f"--members is {FLAGS.members!r}. Allowed: first:end, for instance 0:{num} for all of ensemble.num_members."
         )
-    if FLAGS.stage != "ensemble" or experiment.ensemble.models is not None:
-        raise ConfigError("--members is for training members. Add --stage=ensemble, without ensemble.models.")
+    if FLAGS.stage != "ensemble" or experiment.ensemble.is_brought:
+        raise ConfigError("--members is for training members. Add --stage=ensemble, and bring no members.")
+    if experiment.ensemble.kind != "deep":
+        raise ConfigError(
+            f"--members is {FLAGS.members!r}, but with ensemble.kind={experiment.ensemble.kind} one network makes all "
+            "members. Leave --members out."
+        )
     return range(int(match[1]), int(match[2]))
 
 

@@ -36,6 +36,41 @@ class Run(Protocol):
     def require(self, artefact: Artefact, stage: str) -> None: ...
 
 
+def write_inputs(run: Run, path: Path) -> int:
+    """Writes every input that the run's members are asked about; returns how many.
+
+    The file has `inputs` (n, ...), each once, and their `digests` (n,), see `ensemble.recorded`.
+
+    Raises:
+        ConfigError: training inputs are in shards, so they needn't fit into memory.
+    """
+    if run.experiment.data.shard_rows is not None:
+        raise ConfigError(
+            f"data.shard_rows is {run.experiment.data.shard_rows}, but --write_inputs has all inputs in memory. Set "
+            "data.shard_rows=null."
+        )
+    import numpy as np
+
+    from end2_tf import evaluate, workdir
+    from end2_tf.ensemble import recorded
+
+    data = run.data
+    several = (data.train, data.validation, data.calibration, data.test, data.auxiliary)
+    sets = [each.inputs for each in (*several, *data.ood.values(), *data.shifted.values()) if each is not None]
+    if (grid := evaluate.grid(data)) is not None:
+        sets.append(grid["inputs"])
+    inputs = np.concatenate(sets)
+    digests, first = np.unique(recorded.digests(inputs), return_index=True)
+    order = np.sort(first)
+    keys = np.empty(len(inputs), np.uint64)
+    keys[first] = digests
+    try:
+        workdir.write_npz(path, inputs=inputs[order], digests=keys[order])
+    except OSError as error:
+        raise ConfigError(f"--write_inputs is {str(path)!r}, which can't be written ({error.strerror}).") from error
+    return len(order)
+
+
 def export(run: Run) -> tuple[bool, Path, str]:
     """Exports what the experiment says, and writes TensorFlow Serving's files; returns what a stage returns."""
     config.check_exported(run.experiment)
@@ -121,9 +156,9 @@ def _servable(run: Run, method: str) -> Any:
             )
         return run.ensemble.as_model()
     if method == "single":
-        from end2_tf import layers, models
+        from end2_tf import heads, models
 
-        return models.UncertaintyClassifier(run.ensemble.member(0), layers.SoftmaxHead())
+        return models.UncertaintyClassifier(run.ensemble.member(0), heads.SoftmaxHead())
     return keras.saving.load_model(_first_students(run)[method].path / "model.keras")
 
 

@@ -72,46 +72,53 @@ def _cost(run: Run) -> list[str]:
     from end2_tf import ensemble
 
     experiment, data = run.experiment, run.data
-    own = run.ensemble if experiment.ensemble.models else None
-    member = own.member(0) if own is not None else ensemble.build_member(experiment.ensemble, data, 0)
-    num_members = own.num_members if own is not None else experiment.ensemble.num_members
+    settings = experiment.ensemble
+    own = run.ensemble if settings.is_brought else None
+    member = None  # of recorded predictions there is none
+    if settings.predictions is None:
+        member = own.member(0) if own is not None else ensemble.build_member(settings, data, 0)
+    num_members = own.num_members if own is not None else settings.num_members
+    weights, flops = (0, 0) if member is None else (member.count_params(), forward_flops(member))
     networks = {name: run.student_backbone(name) for name in experiment.student.methods}
     sizes = {name: (network.count_params(), forward_flops(network)) for name, network in networks.items()}
     epoch = len(data.train)
-    one_member = 0.0 if own is not None else 3.0 * forward_flops(member) * epoch * experiment.ensemble.epochs
+    one_member = 0.0 if own is not None else 3.0 * flops * epoch * settings.epochs
+    num_trained = 1 if settings.kind == "dropout" else num_members
     share = experiment.transfer.auxiliary_share
     lines = [
         "Cost (a multiply-add is 2 FLOPs, the backward pass twice the forward pass):",
-        f"  member   {member.count_params():>12,} weights, {forward_flops(member):>14,} FLOPs forward an example",
+        f"  member   {weights:>12,} weights, {flops:>14,} FLOPs forward an example"
+        if member is not None
+        else f"  members  {num_members} recorded predictions",
         *(
             f"  student  {size[0]:>12,} weights, {size[1]:>14,} FLOPs forward an example{who}"
             for size, who in _by_size(sizes).items()
         ),
-        f"  ensemble {num_members} members, {experiment.ensemble.epochs} epochs: {one_member * num_members:.2e} FLOPs"
-        + (" (your own, trained already)" if own is not None else ""),
+        f"  ensemble {num_members} members"
+        + (": trained already" if own else f", {settings.epochs} epochs: {one_member * num_trained:.2e} FLOPs"),
     ]
     is_online = experiment.transfer.mode == "online"
     num_taught = experiment.transfer.num_members or num_members
     students = []
     for name, _ in _students(run):
         inputs = 1 / (1 - share) if experiment.methods[name].auxiliary else 1.0
-        asked_flops = num_taught * forward_flops(member) if is_online and run.plan.is_distilled(name) else 0
+        asked_flops = num_taught * flops if is_online and run.plan.is_distilled(name) else 0
         students.append(inputs * (3.0 * sizes[name][1] + asked_flops) * epoch * experiment.student.epochs)
     lines.append(
         f"  students {len(students)} by {len(experiment.student.methods)} methods: {sum(students):.2e} FLOPs"
         f"{', members asked online included' if is_online else ''}"
     )
     inputs, size = _recorded(run, num_members)
-    asked_flops = float(inputs) * num_members * forward_flops(member)
+    asked_flops = float(inputs) * num_members * flops
     if inputs:
         lines.append(f"  transfer {inputs:,} inputs, {asked_flops:.2e} FLOPs")
-    told = f"members {4e-6 * member.count_params() * num_members:,.1f} MB, transfer set {1e-6 * size:,.1f} MB"
+    told = f"members {4e-6 * weights * num_members:,.1f} MB, transfer set {1e-6 * size:,.1f} MB"
     if experiment.data.shard_rows is not None:
         each = math.prod(data.input_shape) * (1 if len(data.input_shape) == 3 else 4)
         num = len(data.train) + (0 if data.auxiliary is None else len(data.auxiliary))
         told += f", data in shards {1e-6 * each * num:,.1f} MB"
     lines.append(f"  on disk  {told}")
-    return lines + _hours([one_member] * num_members, asked_flops, students)
+    return lines + _hours([one_member] * num_trained, asked_flops, students)
 
 
 def _students(run: Run) -> list[tuple[str, int]]:

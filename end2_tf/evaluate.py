@@ -52,7 +52,7 @@ class Evaluation:
         further = data.ood | data.shifted  # a set may be both
         self.inputs = {self.split: in_domain.inputs, **{name: examples.inputs for name, examples in further.items()}}
         self.shifted_labels = {name: np.asarray(examples.labels) for name, examples in data.shifted.items()}
-        self.grid = _grid(data)
+        self.grid = grid(data)
         self.rows: list[Row] = []
         self.predictions: dict[str, dict[str, Arrays]] = {}
         self.further_seeds: dict[str, list[dict[str, Arrays]]] = {}  # of students, without the first
@@ -60,6 +60,8 @@ class Evaluation:
 
     def add_ensemble(self, ensemble: Ensemble, num_taught: int | None = None) -> None:
         """Measures the ensemble, its members as `single`, and as `teacher` the first `num_taught` members together."""
+        if self.grid is not None and not ensemble.knows(self.grid["inputs"]).all():
+            self.grid = None  # recorded predictions needn't be of what only a picture shows
         kept: dict[str, Arrays] = {}
         taught: dict[str, Arrays] = {}
         singles: dict[str, list[Arrays]] = {}
@@ -96,10 +98,8 @@ class Evaluation:
     def _measure(self, model: UncertaintyClassifier, inputs: dict[str, np.ndarray]) -> dict[str, Arrays]:
         """Returns a student's measures on several sets of inputs, from one pass over all of them."""
         outputs = model.predict_measures(np.concatenate(list(inputs.values())), self.settings.batch_size)
-        if "alphas" in outputs:
-            measured = uncertainty.from_alphas(outputs["alphas"].astype(np.float64))
-        else:  # from logits: in float32 a probability can be 0, and its NLL infinite
-            measured = uncertainty.from_probs(_softmax(outputs["logits"]))
+        # In float64, also from float32: there a probability can be 0, and its NLL infinite.
+        measured = model.head.measures({name: values.astype(np.float64) for name, values in outputs.items()})
         ends = np.cumsum([len(x) for x in inputs.values()])
         parts = {name: np.split(values, ends[:-1]) for name, values in measured.items()}
         return {name: {k: parts[k][i] for k in parts} for i, name in enumerate(inputs)}
@@ -261,7 +261,7 @@ def _softmax(logits: np.ndarray) -> np.ndarray:
     return shifted / shifted.sum(-1, keepdims=True)
 
 
-def _grid(data: DataSet) -> dict[str, np.ndarray] | None:
+def grid(data: DataSet) -> dict[str, np.ndarray] | None:
     """Returns a square grid around two-dimensional data, wide enough to show every OOD set; None for other inputs."""
     if data.input_shape != (2,):
         return None

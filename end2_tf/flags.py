@@ -56,6 +56,12 @@ def _define() -> None:
     flags.DEFINE_string(
         "compare", None, "EnD against EnD²: a page from the finished runs in these workdirs.", flag_values=FLAGS
     )
+    flags.DEFINE_string(
+        "write_inputs",
+        None,
+        "Write all inputs of the experiment to this .npz, for ensemble.predictions; run nothing.",
+        flag_values=FLAGS,
+    )
     flags.DEFINE_string("zoo", None, "Predict with this published model; 'list' names them.", flag_values=FLAGS)
     flags.DEFINE_string("input", None, "What to predict: an .npz file, an image or a folder.", flag_values=FLAGS)
     flags.DEFINE_string(
@@ -97,7 +103,7 @@ GROUPS = {
         "members",
         "quiet",
     ),
-    "Look, don't run": ("list", "describe", "compare", "help"),
+    "Look, don't run": ("list", "describe", "compare", "write_inputs", "help"),
     "Published models": ("zoo", "input", "output", "zoo_dir"),
     "Serving (--stage=serve, --stage=query)": ("models", "port", "grpc_port", "server"),
 }

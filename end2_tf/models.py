@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from end2_tf.errors import ModelError
-from end2_tf.layers import DirichletHead, SoftmaxHead
+from end2_tf.heads import Head
 
 
 @keras.saving.register_keras_serializable("end2_tf")
@@ -19,25 +19,25 @@ class UncertaintyClassifier(keras.Model):
 
     `predict` returns a dict of arrays: with a Dirichlet head `probs, alphas` and `logits` (batch, classes) and
     `total_uncertainty, data_uncertainty, knowledge_uncertainty` (batch,), in nats; with a softmax head `probs, logits,
-    total_uncertainty`. `evaluate(x, labels)` takes integer labels and returns the error (a fraction) and the NLL
-    (nats). `backbone` is the model of the logits, for fine-tuning.
+    total_uncertainty`; what others return stands in `end2_tf.heads`. `evaluate(x, labels)` takes integer labels and
+    returns the error (a fraction) and the NLL (nats). `backbone` is the model of the logits, for fine-tuning.
 
     Args:
-        backbone: Keras model from raw inputs to logits (batch, classes).
-        head: `DirichletHead(offset)` or `SoftmaxHead()`.
+        backbone: Keras model from raw inputs to logits (batch, outputs), as many as the head needs.
+        head: One of `end2_tf.heads`.
 
     Raises:
-        ModelError: the backbone doesn't return (batch, classes).
+        ModelError: the backbone doesn't return (batch, outputs).
 
     Example:
         >>> model = UncertaintyClassifier(backbone, DirichletHead())
         >>> model.predict(x)["knowledge_uncertainty"]
     """
 
-    def __init__(self, backbone: keras.Model, head: DirichletHead | SoftmaxHead, **kwargs: Any):
+    def __init__(self, backbone: keras.Model, head: Head, **kwargs: Any):
         shape = getattr(backbone, "output_shape", None)
         if not isinstance(shape, tuple) or len(shape) != 2:
-            raise ModelError(f"the backbone's output shape is {shape}, but it must be (batch, classes): logits.")
+            raise ModelError(f"the backbone's output shape is {shape}, but it must be (batch, outputs): logits.")
         inputs = keras.Input(backbone.input_shape[1:], name="inputs")
         super().__init__(inputs=inputs, outputs=head(backbone(inputs)), **kwargs)
         self.backbone, self.head = backbone, head
@@ -76,13 +76,8 @@ class UncertaintyClassifier(keras.Model):
         return getattr(self, "_compile_loss", None) is not None
 
     def _negative_log_likelihood(self, y: Any, y_pred: dict[str, Any]) -> tf.Tensor:
-        if "alphas" in y_pred:
-            log_alphas = tf.math.log(y_pred["alphas"])
-            log_probs = log_alphas - tf.reduce_logsumexp(log_alphas, -1, keepdims=True)
-        else:
-            log_probs = tf.nn.log_softmax(y_pred["logits"])
         labels = tf.cast(tf.reshape(y, (-1,)), tf.int32)
-        return -tf.gather(log_probs, labels, batch_dims=1)
+        return -tf.gather(self.head.log_probs(y_pred), labels, batch_dims=1)
 
     def predict_measures(self, inputs: np.ndarray, batch_size: int = 1000) -> dict[str, np.ndarray]:
         """Returns what `predict` returns, without its progress bar, for float or uint8 arrays of raw inputs."""
@@ -104,7 +99,10 @@ class UncertaintyClassifier(keras.Model):
 
 
 # Layers of which many members can be computed as one batched operation. Convolutions with a kernel per member can't.
-_BATCHABLE = {"InputLayer", "Normalization", "Flatten", "Dense", "Activation", "ReLU", "Sin", "Multiply", "Dropout"}
+_BATCHABLE = {
+    *("InputLayer", "Normalization", "Flatten", "Dense", "Activation", "ReLU", "Sin", "Multiply"),
+    *("Dropout", "DropoutMask"),
+}
 
 
 def is_batchable(model: keras.Model) -> bool:

@@ -10,6 +10,7 @@ from pathlib import Path
 from end2_tf import config, registry, workdir
 from end2_tf.config import Experiment
 from end2_tf.data import dataset
+from end2_tf.errors import DataError
 from end2_tf.workdir import Artefact, Workdir
 
 FORMAT = 2  # goes into every digest: raise it when a change of the code makes older artefacts wrong
@@ -68,6 +69,8 @@ class Plan:
     @functools.cached_property
     def ensemble(self) -> Artefact:
         settings = self.experiment.ensemble
+        if settings.predictions is not None:
+            return self._artefact("ensemble", self.prints["alone"], "predictions", _file_digest(settings.predictions))
         if settings.models is None:
             return self._artefact("ensemble", self.prints["alone"], settings)
         own = [workdir.model_digest(Path(p)) for p in sorted(glob.glob(settings.models))]
@@ -159,7 +162,7 @@ class Plan:
     def num_taught(self) -> int | None:
         """How many members students learn from, the first ones; None for all."""
         num, settings = self.experiment.transfer.num_members, self.experiment.ensemble
-        return None if settings.models is None and num == settings.num_members else num
+        return None if not settings.is_brought and num == settings.num_members else num
 
     def students(self) -> list[tuple[str, int, Artefact]]:
         """Returns (method, seed, artefact) of every student the experiment asks for."""
@@ -179,3 +182,18 @@ class Plan:
     def is_distilled(self, method: str) -> bool:
         """Returns whether a method needs the transfer set."""
         return not registry.is_on_labels(self.experiment.methods[method].loss)
+
+
+def _file_digest(path: str) -> str:
+    """Returns a digest of recorded predictions: of the file, or of each file of a folder.
+
+    Raises:
+        DataError: there is nothing of that name.
+    """
+    files = sorted(Path(path).glob("*.npy")) if Path(path).is_dir() else [Path(path)]
+    if not files or not all(file.is_file() for file in files):
+        raise DataError(
+            f"ensemble.predictions is {path!r}, which isn't there. Give an .npz file or a folder of .npy files: logits "
+            "or probs, and inputs or digests."
+        )
+    return config.digest(*(f"{file.name} {workdir.sha256(file)}" for file in files))

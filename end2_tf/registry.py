@@ -1,4 +1,4 @@
-"""Names of experiments, studies, data sources, backbones and losses: the files in their folders.
+"""Names of experiments, studies, data sources, backbones, losses and heads: the files in their folders.
 
 Nothing is registered by hand. Adding `end2_tf/losses/my_loss.py` adds the loss `my_loss`; listing a folder imports
 nothing, so `--list` and misspelt names cost no TensorFlow import.
@@ -22,6 +22,7 @@ FOLDERS = {
     "data source": "data/sources",
     "backbone": "backbones",
     "loss": "losses",
+    "head": "heads",
 }
 
 

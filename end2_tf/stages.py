@@ -113,7 +113,9 @@ class Run(Trainer):
 
         experiment = self.experiment
         for name in experiment.student.methods:
-            student.check_annealing(experiment.methods[name], experiment.student.epochs, f"methods.{name}")
+            student.check_annealing(
+                self.loss(name), experiment.methods[name], experiment.student.epochs, f"methods.{name}"
+            )
         Views(experiment.ensemble.augmentation, self.data.train.inputs, 0, name="ensemble.augmentation")
         for name in experiment.student.methods:
             own = experiment.methods[name].augmentation
@@ -121,7 +123,7 @@ class Run(Trainer):
                 Views(own, self.data.train.inputs, 0, name=f"methods.{name}.augmentation")
         transfer.check(experiment.transfer)
         self.views()
-        if experiment.ensemble.models:
+        if experiment.ensemble.is_brought:
             _ = self.teacher
         else:
             ensemble.engine(experiment.ensemble, self.data)
@@ -240,10 +242,14 @@ class Run(Trainer):
 
         settings, started = self.experiment.ensemble, time.monotonic()
         artefact.begin()
-        if settings.models:
+        if settings.is_brought:
             members = self.ensemble
-            digests = [workdir.weights_digest(m.get_weights(), ensemble.architecture(m)) for m in members]
-            details = {"num_members": len(digests), "models": settings.models, "weights": digests}
+            details: dict[str, Any] = {"num_members": members.num_members}
+            if settings.models:
+                digests = [workdir.weights_digest(m.get_weights(), ensemble.architecture(m)) for m in members]
+                details |= {"models": settings.models, "weights": digests}
+            else:
+                details |= {"predictions": settings.predictions}
             self._warn_if_at_chance(members)
         else:
             self.root.check_writable(self._ensemble_bytes())
@@ -270,9 +276,14 @@ class Run(Trainer):
                 self._train_stack(folder, missing)
                 return
             what, before = f"training {len(mine)} members", len(mine) - len(missing)
-            together = Together(self.progress, what, before, len(mine))
+            if settings.kind == "dropout":
+                what, missing, before = "training the network that members are draws of", [0], 0
+            together = Together(self.progress, what, before, before + len(missing))
             tasks = [Task("member", index) for index in missing]
-            self.train_all(tasks, what, lambda task: functools.partial(together, task), before)
+            alone = functools.partial(functools.partial, together)
+            for turn in [[task] for task in tasks] if settings.kind == "snapshots" else [tasks]:
+                self.train_all(turn, what, alone, before)  # each snapshot goes on from the one before
+                before += len(turn)
 
     def _train_stack(self, folder: Path, missing: list[int]) -> None:
         from end2_tf import ensemble
@@ -454,7 +465,7 @@ class Run(Trainer):
             evaluation.add_student(method, models)
         evaluation.add_posterior()
         artefact.begin()
-        if not self.experiment.ensemble.models:
+        if not self.experiment.ensemble.is_brought:
             records = [ensemble.read_record(self.plan.ensemble.path, i) for i in range(self.ensemble.num_members)]
             curves = training.history_csv(training.mean_history([r["history"] for r in records if r]))
             workdir.write_text(artefact.path / "history" / "ensemble.csv", curves)

@@ -20,15 +20,20 @@ from end2_tf.data.views import Views
 from end2_tf.ensemble import Ensemble
 from end2_tf.ensemble.ensemble import NORMALISING, check_network, closing_activation
 from end2_tf.errors import ConfigError, DataError, ModelError, ShapeError
-from end2_tf.layers import DirichletHead, SoftmaxHead
+from end2_tf.heads import Head, SoftmaxHead
 from end2_tf.loop import Teach
 from end2_tf.losses import DistillationLoss
 from end2_tf.models import UncertaintyClassifier
 from end2_tf.transfer import Recording, Report, TransferSet, make_views, record_in_memory
 
 
-def build_loss(method: config.Method, field: str = "methods") -> keras.losses.Loss:
-    """Returns a method's loss, with the temperature and the head's offset where it takes them.
+def build_loss(method: config.Method, num_members: int, field: str = "methods") -> keras.losses.Loss:
+    """Returns a method's loss; temperature, offset and the number of members are given to those that take them.
+
+    Args:
+        method: Its values.
+        num_members: How many members the student learns from.
+        field: Where the method stands in the config, for messages.
 
     Raises:
         ConfigError: an option that the loss doesn't take, or a value that it refuses.
@@ -39,29 +44,29 @@ def build_loss(method: config.Method, field: str = "methods") -> keras.losses.Lo
             raise ConfigError(
                 f"{field}.loss_options has {key!r}, which is the method's own. Set {field}.{key} instead."
             )
+    known = {"temperature": method.temperature, "offset": method.offset, "num_members": num_members}
+    given: dict[str, Any] = {k: v for k, v in known.items() if k in inspect.signature(loss_class).parameters}
     options = option_values.check(
         loss_class.__init__,
         method.loss_options,
         f"{field}.loss_options",
         f"the loss {method.loss!r}",
-        reserved=("targets", "temperature", "offset"),
+        reserved=("targets", *known),
     )
     if not issubclass(loss_class, DistillationLoss):
-        if "offset" in inspect.signature(loss_class).parameters:
-            return loss_class(**options, offset=method.offset)
-        if method.offset:
+        if method.offset and "offset" not in given:
             raise ConfigError(
                 f"{field}.offset is {method.offset:g}, but its loss {method.loss!r} has no alphas. Set it to 0."
             )
-        return loss_class(**options)
+        return loss_class(**options, **given)
     if method.labels and not loss_class.has_mean:
         raise ConfigError(
             f"{field}.labels is {method.labels:g}, but the loss {method.loss!r} has no mean among its targets that a "
             f"label could be part of. Set {field}.labels=0, or another loss."
         )
-    loss = loss_class(**options, targets="statistics", temperature=method.temperature, offset=method.offset)
+    loss = loss_class(**options, **given, targets="statistics")
     ends_tempered = method.temperature_schedule == "constant" and method.temperature != 1
-    if ends_tempered and loss.head == "dirichlet" and loss.tempers_student:
+    if ends_tempered and loss.tempers_alphas:
         raise ConfigError(
             f"{field}.temperature is {method.temperature:g} throughout, so the student would learn alphas of logits / "
             f"{method.temperature:g} and be used without that division. Set {field}.temperature_schedule=anneal, or "
@@ -70,10 +75,9 @@ def build_loss(method: config.Method, field: str = "methods") -> keras.losses.Lo
     return loss
 
 
-def check_annealing(method: config.Method, epochs: int, field: str = "methods") -> None:
+def check_annealing(loss: keras.losses.Loss, method: config.Method, epochs: int, field: str = "methods") -> None:
     """Raises ConfigError where a Dirichlet's temperature hasn't come down to 1 by the last epoch."""
-    loss = build_loss(method, field)
-    if not (isinstance(loss, DistillationLoss) and loss.head == "dirichlet" and loss.tempers_student):
+    if not (isinstance(loss, DistillationLoss) and loss.tempers_alphas):
         return
     last = training.Temperature(method, epochs)(epochs - 1)
     if last != 1:
@@ -85,34 +89,36 @@ def check_annealing(method: config.Method, epochs: int, field: str = "methods") 
         )
 
 
-def head_of(loss: keras.losses.Loss, offset: float) -> DirichletHead | SoftmaxHead:
-    """Returns the head that a student trained with this loss is published with."""
-    return DirichletHead(offset) if getattr(loss, "head", "softmax") == "dirichlet" else SoftmaxHead()
+def head_of(loss: keras.losses.Loss, dtype: Any = None) -> Head:
+    """Returns the head that a network trained with this loss is published with: a softmax, unless it names another."""
+    return loss.make_head(dtype) if hasattr(loss, "make_head") else SoftmaxHead(dtype=dtype)
 
 
-def validator(examples: Examples, loss: keras.losses.Loss, offset: float, batch_size: int = 1000) -> training.Validate:
-    """Returns a function that measures a network's logits on held-out examples, for the training's history."""
-    is_dirichlet = getattr(loss, "head", "softmax") == "dirichlet"
-    labels = np.asarray(examples.labels)
+def validator(examples: Examples, loss: keras.losses.Loss, batch_size: int = 1000) -> training.Validate:
+    """Returns a function that measures a network's raw outputs on held-out examples, for the training's history."""
+    labels, head = np.asarray(examples.labels), head_of(loss, "float64")
     latest: list[Any] = [None, None]  # a model and its graph; one at a time, so that earlier members can go
 
     def validate(model: keras.Model) -> dict[str, float]:
         if latest[0] is not model:
-            latest[:] = [model, tf.function(lambda x: model(x, training=False), reduce_retracing=True)]
+
+            def ask(inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+                outputs = head(tf.cast(model(inputs, training=False), tf.float64))
+                alphas = {"alpha0": tf.reduce_sum(outputs["alphas"], axis=-1)} if "alphas" in outputs else {}
+                return {"log_probs": head.log_probs(outputs), **alphas}
+
+            latest[:] = [model, tf.function(ask, reduce_retracing=True)]
         chunks = range(0, len(labels), batch_size)
         call = latest[1]
-        rows = [call(tf.cast(examples.inputs[i : i + batch_size], tf.float32)).numpy() for i in chunks]
-        alphas = np.exp(np.clip(np.concatenate(rows).astype(np.float64), -500, 500))
-        if is_dirichlet:
-            alphas += offset
-        alpha0 = alphas.sum(1)
+        parts = [call(tf.cast(examples.inputs[i : i + batch_size], tf.float32)) for i in chunks]
+        found = {name: np.concatenate([part[name].numpy() for part in parts]) for name in parts[0]}
+        log_probs = found["log_probs"]
         # Until the temperature has come down to 1, exp(logits) is no precision.
-        is_annealed = float(np.asarray(getattr(model.loss, "temperature", 1.0))) == 1.0
-        log_probs = np.log(alphas) - np.log(alpha0)[:, None]
+        is_annealed = float(np.asarray(getattr(loss, "temperature", 1.0))) == 1.0
         return {
             "validation_error": float(np.mean(log_probs.argmax(1) != labels)),
             "validation_nll": float(-np.mean(log_probs[np.arange(len(labels)), labels])),
-            "alpha0": float(np.exp(np.mean(np.log(alpha0)))) if is_dirichlet and is_annealed else float("nan"),
+            "alpha0": float(np.exp(np.mean(np.log(found["alpha0"])))) if "alpha0" in found and is_annealed else np.nan,
         }
 
     return validate
@@ -120,6 +126,7 @@ def validator(examples: Examples, loss: keras.losses.Loss, offset: float, batch_
 
 def train(
     backbone: keras.Model,
+    loss: keras.losses.Loss,
     method: config.Method,
     settings: config.Student,
     examples: Examples,
@@ -141,8 +148,9 @@ def train(
     """Trains one student and gives it its head.
 
     Args:
-        backbone: Freshly made model from raw inputs to logits; trained in place.
-        method: Loss, temperature, offset, whether auxiliary inputs are used.
+        backbone: Freshly made model from raw inputs to as many outputs as the loss's head needs; trained in place.
+        loss: What `build_loss` makes of the method.
+        method: Temperature, whether auxiliary inputs are used.
         settings: Epochs, batch size, optimiser.
         examples: In-domain inputs; labels are used by losses on labels, and where `method.labels` isn't 0.
         seed: Of the order of data and dropout.
@@ -162,8 +170,7 @@ def train(
     Returns:
         The published model, and the history with the columns of `training.COLUMNS`.
     """
-    check_annealing(method, settings.epochs, field)
-    loss = build_loss(method, field)
+    check_annealing(loss, method, settings.epochs, field)
     use = auxiliary if method.auxiliary else None
     order = Order(
         len(examples),
@@ -179,8 +186,10 @@ def train(
         transfer, examples.inputs, None if use is None else use.inputs, view_seed, *places
     )
     lesson = _lesson(loss, method, settings.epochs, examples, views, transfer, transfer_set, ensemble, backbone)
+    validate = validator(validation, loss) if validation is not None else None
+    network = loss.training_network(backbone) if hasattr(loss, "training_network") else backbone
     history = training.fit(
-        backbone,
+        network,
         loss,
         Batches(views, order, lesson.targets, auxiliary=auxiliary_views, num_views=lesson.num_views),
         teach=lesson.teach,
@@ -189,12 +198,12 @@ def train(
         seed=seed,
         checkpoint=checkpoint,
         temperature=lesson.temperature,
-        validate=validator(validation, loss, method.offset) if validation is not None else None,
+        validate=None if validate is None else lambda _: validate(backbone),
         tensorboard=tensorboard,
         callbacks=callbacks,
         progress=lambda epoch, epochs, row: report("training", epoch, epochs, row),
     )
-    return UncertaintyClassifier(backbone, head_of(loss, method.offset)), history
+    return UncertaintyClassifier(backbone, head_of(loss)), history
 
 
 def _rows_of(examples: Examples | None, recording: Recording | None) -> int | None:
@@ -216,18 +225,20 @@ class _Lesson:
 def _lesson(loss, method, epochs, examples, views, transfer, transfer_set, ensemble, backbone) -> _Lesson:
     if not isinstance(loss, DistillationLoss):
         num_views = transfer.num_views if transfer.mode == "views" else None
-        return _Lesson(label_targets(np.asarray(examples.labels), views, backbone.output_shape[-1]), None, num_views)
+        num_classes = head_of(loss).num_classes(backbone.output_shape[-1])
+        return _Lesson(label_targets(np.asarray(examples.labels), views, num_classes), None, num_views)
     temperature = training.Temperature(method, epochs)
     if transfer.mode == "online":
         if ensemble is None:
             raise ConfigError(
                 "transfer.mode is 'online', but no ensemble was given. Give one, or set transfer.mode=clean."
             )
-        _check_classes(backbone, ensemble.num_classes)
+        _check_outputs(backbone, loss, ensemble.num_classes)
         return _online_lesson(loss, temperature, epochs, ensemble)
     if transfer_set is None:
         raise ConfigError(f"transfer.mode is {transfer.mode!r}, but no transfer set was given. Record one first.")
-    _check_classes(backbone, transfer_set.train.num_classes)
+    num_classes = transfer_set.train.num_classes
+    _check_outputs(backbone, loss, num_classes)
     look_up = transfer_set.statistics(loss, temperature.levels, with_auxiliary=method.auxiliary)
 
     def of_members(epoch: int, view: int, ids: np.ndarray) -> np.ndarray:
@@ -235,7 +246,7 @@ def _lesson(loss, method, epochs, examples, views, transfer, transfer_set, ensem
 
     targets: Targets = of_members
     if method.labels:
-        targets = _with_labels(of_members, method.labels, np.asarray(examples.labels), views, backbone.output_shape[-1])
+        targets = _with_labels(of_members, method.labels, np.asarray(examples.labels), views, num_classes)
     return _Lesson(targets, temperature, transfer.num_views if transfer.mode == "views" else None)
 
 
@@ -268,11 +279,12 @@ def _online_lesson(
     return _Lesson(lambda epoch, view, ids: np.zeros((len(ids), 0), np.float32), temperature, None, ask)
 
 
-def _check_classes(backbone: keras.Model, num_classes: int) -> None:
-    got = backbone.output_shape[-1]
-    if got != num_classes:
+def _check_outputs(backbone: keras.Model, loss: keras.losses.Loss, num_classes: int) -> None:
+    got, wanted = backbone.output_shape[-1], head_of(loss).num_outputs(num_classes)
+    if got != wanted:
+        needed = "" if wanted == num_classes else f", for which {type(loss).__name__} needs {wanted} outputs"
         raise ModelError(
-            f"the student has {got} outputs, but the members know {num_classes} classes. Give it {num_classes}."
+            f"the student has {got} outputs, but the members know {num_classes} classes{needed}. Give it {wanted}."
         )
 
 
@@ -295,7 +307,8 @@ def distil(
 
     Args:
         members: An `Ensemble`, or Keras models from raw inputs to logits or probabilities.
-        student: An untrained Keras model from the same inputs to logits (n, classes); trained in place.
+        student: An untrained Keras model from the same inputs to logits (n, classes), or as many outputs as the loss's
+            head needs; trained in place.
         inputs: The transfer set, (n, ...); labels aren't needed.
         auxiliary: More inputs, from outside the domain, on which the student learns where members disagree.
         validation: (inputs, labels), only for the history.
@@ -326,7 +339,8 @@ def distil(
     extra = None if auxiliary is None else Examples(_checked_inputs(teacher, auxiliary, "auxiliary"), None)
     held_out = None if validation is None else _checked_validation(teacher, *validation)
     teacher.recognise_probabilities(examples.inputs[:64])
-    _check_student(student, teacher)
+    made = build_loss(how, teacher.num_members, "method")
+    _check_student(student, teacher, made)
     transfer = config.Transfer(mode="online" if online else "clean", augmentation=augmentation or config.Augmentation())
     # Before members are asked about all inputs, which may take hours.
     if transfer.augmentation.mixup and not online:
@@ -334,13 +348,14 @@ def distil(
             f"augmentation.mixup is {transfer.augmentation.mixup:g}, but members are asked about the inputs as they "
             "are, and the student would be shown mixtures. Set online=True."
         )
-    check_annealing(how, settings.epochs, "method")
+    check_annealing(made, how, settings.epochs, "method")
     if how.labels:
         raise ConfigError(f"method.labels is {how.labels:g}, but the inputs have no labels. Leave it out.")
     make_views(transfer, examples.inputs, None if extra is None else extra.inputs, seed)
     keras.utils.set_random_seed(seed)
     model, _ = train(
         student,
+        made,
         how,
         settings,
         examples,
@@ -378,7 +393,7 @@ def _checked_validation(teacher: Ensemble, inputs: np.ndarray, labels: np.ndarra
     return examples
 
 
-def _check_student(student: keras.Model, teacher: Ensemble) -> None:
+def _check_student(student: keras.Model, teacher: Ensemble, loss: keras.losses.Loss) -> None:
     shape, _ = check_network(student, f"the student ({student.name})")
     if shape != teacher.input_shape:
         raise ShapeError(f"the student takes inputs {shape}, the members {teacher.input_shape}. Make them equal.")
@@ -388,4 +403,4 @@ def _check_student(student: keras.Model, teacher: Ensemble) -> None:
         raise ModelError(
             f"the student ends in the activation {closing!r}, but it must return logits.{lost} Remove the activation."
         )
-    _check_classes(student, teacher.num_classes)
+    _check_outputs(student, loss, teacher.num_classes)

@@ -143,10 +143,13 @@ class Trainer:
     @functools.cached_property
     def ensemble(self) -> Any:
         from end2_tf import ensemble
+        from end2_tf.ensemble import recorded
 
         settings = self.experiment.ensemble
         if settings.models:
             return self._check_fits(ensemble.load(settings.models))
+        if settings.predictions:
+            return self._check_fits(recorded.load(settings.predictions, self.data.input_shape))
         return ensemble.open_members(self.plan.ensemble.path, settings.num_members)
 
     def reading(self, what: str, done: int, of: int, figures: dict[str, float]) -> None:
@@ -158,9 +161,22 @@ class Trainer:
         num = self.plan.num_taught
         return self.ensemble if num is None else self.ensemble.first(num)
 
+    @property
+    def num_taught(self) -> int:
+        """How many members students learn from."""
+        experiment = self.experiment
+        total = self.ensemble.num_members if experiment.ensemble.is_brought else experiment.ensemble.num_members
+        return min(experiment.transfer.num_members or total, total)
+
+    def loss(self, method: str) -> Any:
+        """Makes a method's loss."""
+        from end2_tf import student
+
+        return student.build_loss(self.experiment.methods[method], self.num_taught, f"methods.{method}")
+
     def _check_fits(self, ensemble: Any) -> Any:
         data = self.data
-        pattern = self.experiment.ensemble.models
+        pattern = self.experiment.ensemble.models or self.experiment.ensemble.predictions
         if ensemble.input_shape != data.input_shape:
             raise ModelError(
                 f"the members of {pattern!r} take inputs of shape {ensemble.input_shape}, but the data's are "
@@ -214,13 +230,13 @@ class Trainer:
 
     def statistics(self, *, with_auxiliary: bool) -> list[Any]:
         """Returns what this experiment's losses need of members: on auxiliary inputs, or on in-domain ones."""
-        from end2_tf import student, training
+        from end2_tf import training
 
         found = []
         for name in self.experiment.student.methods:
             method = self.experiment.methods[name]
             if self.plan.is_distilled(name) and (method.auxiliary or not with_auxiliary):
-                loss = student.build_loss(method, f"methods.{name}")
+                loss = self.loss(name)
                 temperature = training.Temperature(method, self.experiment.student.epochs)
                 temperatures = {temperature(epoch) for epoch in range(temperature.epochs)}
                 found += [(loss, each, self.plan.num_taught) for each in sorted(temperatures)]
@@ -259,7 +275,7 @@ class Trainer:
             self.plan.ensemble.path,
             index,
             seed=self.experiment.seed,
-            validate=student.validator(self.data.validation, CrossEntropy(), 0.0),
+            validate=student.validator(self.data.validation, CrossEntropy()),
             progress=lambda epoch, epochs, row: report("training", epoch, epochs, row),
         )
 
@@ -295,8 +311,10 @@ class Trainer:
         backbone = self._seeded_backbone(task.method, seed)
         mixed = settings.mixed_precision and training.has_bfloat16()
         network = self._seeded_backbone(task.method, seed, mixed=True) if mixed else backbone
+        loss = self.loss(task.method)
         model, history = student.train(
             network,
+            loss,
             method,
             settings,
             data.train,
@@ -317,9 +335,7 @@ class Trainer:
             return
         if network is not backbone:
             backbone.set_weights(network.get_weights())
-            model = models.UncertaintyClassifier(
-                backbone, student.head_of(student.build_loss(method, field), method.offset)
-            )
+            model = models.UncertaintyClassifier(backbone, student.head_of(loss))
         workdir.write_atomically(artefact.path / "model.keras", lambda path: model.save(path))
         workdir.write_text(artefact.path / "history.csv", training.history_csv(history))
         artefact.finish(
@@ -333,7 +349,7 @@ class Trainer:
     def _seeded_backbone(self, method: str, seed: int, *, mixed: bool = False) -> Any:
         import keras
 
-        if self.experiment.ensemble.models:
+        if self.experiment.ensemble.is_brought:
             _ = self.ensemble  # opening it draws random numbers, which mustn't come between the seed and the network
         keras.utils.set_random_seed(seed)
         return self.student_backbone(method, mixed=mixed)
@@ -341,14 +357,22 @@ class Trainer:
     def student_backbone(self, method: str, *, mixed: bool = False) -> Any:
         """Makes the untrained network of a method's student, or its twin that computes in bfloat16."""
         from end2_tf import backbones, ensemble, training
+        from end2_tf import student as students
 
         settings, teacher = self.experiment.student, self.experiment.ensemble
+        num_classes = self.data.num_classes
+        num_outputs = students.head_of(self.loss(method)).num_outputs(num_classes)
         own = self.experiment.methods[method].options
         if settings.backbone is None and teacher.models:
             if own:
                 raise ConfigError(
                     f"methods.{method}.options is {own}, but the student copies your members' layers, which take none. "
                     "Name a student.backbone, or leave it out."
+                )
+            if num_outputs != num_classes:
+                raise ConfigError(
+                    f"methods.{method}.loss needs a student of {num_outputs} outputs, but the student copies your "
+                    f"members' layers, which give {num_classes}. Name a student.backbone, or leave {method!r} out."
                 )
             if settings.mixed_precision:
                 raise ConfigError(
@@ -371,7 +395,7 @@ class Trainer:
                 settings.backbone or teacher.backbone,
                 options | own,
                 input_shape=self.data.input_shape,
-                num_classes=self.data.num_classes,
+                num_classes=num_outputs,
                 mean=mean,
                 std=std,
                 field=f"methods.{method}.backbone" if own else "student.backbone",

@@ -12,7 +12,7 @@ from end2_tf.data.dataset import DataSet
 from end2_tf.data.examples import Examples
 from end2_tf.ensemble import Ensemble
 from end2_tf.evaluate import Evaluation
-from end2_tf.layers import DirichletHead
+from end2_tf.heads import DirichletHead
 from end2_tf.models import UncertaintyClassifier
 
 

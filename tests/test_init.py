@@ -9,7 +9,7 @@ import pytest
 
 import end2_tf
 from end2_tf import losses
-from end2_tf.layers import DirichletHead
+from end2_tf.heads import DirichletHead
 from end2_tf.models import UncertaintyClassifier
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import functools
+import itertools
 import json
 import os
 import signal
@@ -172,6 +173,13 @@ def test_a_report_shows_its_own_numbers_after_another_evaluation(finished):
         ("transfer.mode=views", "transfer.augmentation.jitter=0", "student.optimizer.schedule=one_cycle"),
         ("transfer.mode=views", "transfer.keep=statistics", "transfer.num_members=1"),
         ("methods.end2_aux.loss=prior_network", "methods.end2_aux.loss_options={}", "methods.end2_aux.offset=0.1"),
+        ("ensemble.kind=dropout", "ensemble.options.dropout=0.2", "student.methods=end2,end2_aux,hydra_aux"),
+        ("ensemble.kind=snapshots", "student.methods=end2,end2_aux,logit_gaussian,self_distribution"),
+        (
+            "transfer.keep=statistics",
+            "transfer.num_members=1",
+            "student.methods=end2,end2_aux,hydra,logit_gaussian_aux",
+        ),
     ],
 )
 def test_other_ways_through_the_pipeline(tmp_path, more):
@@ -184,7 +192,60 @@ def test_other_ways_through_the_pipeline(tmp_path, more):
         *more,
     )
     assert cli.main(_args(tmp_path, changes=changes)) == 0
-    assert {"end2", "end2_aux"} < {r["model"] for r in _rows(tmp_path)}
+    rows = _rows(tmp_path)
+    assert {"end2", "end2_aux"} < {r["model"] for r in rows}
+    splits = {r["model"] for r in rows if r["metric"] == "knowledge_rank_correlation"}
+    assert splits == {r["model"] for r in rows} - {"single", "ensemble", "teacher", "bayes"}
+
+
+def test_snapshots_go_on_from_one_another_and_a_rerun_from_what_is_there(tmp_path, capsys):
+    changes = (*SMALL, "ensemble.kind=snapshots", "ensemble.num_members=3", "ensemble.epochs=4")
+    assert cli.main(_args(tmp_path, "--stage=ensemble", changes=changes)) == 0
+    (folder,) = (tmp_path / "ensemble").iterdir()
+    weights = [keras.saving.load_model(path).get_weights() for path in sorted(folder.glob("*.keras"))]
+    histories = [json.loads(path.read_text())["history"] for path in sorted(folder.glob("member_*.json"))]
+    assert len(weights) == 3
+    assert histories[1][0]["loss"] < 0.9 * histories[0][0]["loss"]  # the second round begins where the first ended
+    moved = [np.linalg.norm(a[4] - b[4]) / np.linalg.norm(a[4]) for a, b in itertools.pairwise(weights)]
+    assert all(0.001 < share < 0.7 for share in moved)
+    (folder / "member_002.keras").unlink()
+    (folder / "manifest.json").unlink()
+    assert cli.main(_args(tmp_path, "--stage=ensemble", changes=changes)) == 0
+    again = keras.saving.load_model(folder / "member_002.keras").get_weights()
+    np.testing.assert_allclose(again[4], weights[2][4], atol=1e-4)
+
+
+def test_recorded_predictions_of_any_framework_are_distilled(tmp_path, capsys):
+    """What --write_inputs gives, predicted on by anything and shuffled, is all that a run needs; grid included."""
+    given = tmp_path / "inputs.npz"
+    assert cli.main(_args(tmp_path / "run", f"--write_inputs={given}")) == 0
+    assert "inputs and their digests" in capsys.readouterr().out
+    with np.load(given) as file:
+        inputs, digests = file["inputs"], file["digests"]
+    rng = np.random.default_rng(0)
+    order = rng.permutation(len(inputs))
+    angle = np.arctan2(inputs[:, 1], inputs[:, 0])[:, None, None]
+    classes = 2 * np.pi * np.arange(3) / 3
+    logits = 3 * np.cos(angle + classes + rng.normal(size=(4, 1)))
+    np.savez(tmp_path / "p.npz", digests=digests[order], logits=logits[order].astype(np.float32))
+    changes = (
+        *SMALL,
+        "transfer.mode=clean",
+        f"ensemble.predictions={tmp_path / 'p.npz'}",
+        "student.methods=end2,hydra_aux",
+    )
+    assert cli.main(_args(tmp_path / "run", changes=changes)) == 0
+    models = {r["model"] for r in _rows(tmp_path / "run")}
+    assert models == {"bayes", "single", "ensemble", "end2", "hydra_aux"}
+    (map_file,) = (tmp_path / "run").glob("evaluation/*/map.npz")
+    assert map_file.is_file()
+    assert cli.main(_args(tmp_path / "run", "--describe", changes=changes)) == 0
+    assert "4 recorded predictions" in capsys.readouterr().out
+    np.savez(tmp_path / "p.npz", digests=digests[order[:-50]], logits=logits[order[:-50]].astype(np.float32))
+    assert cli.main(_args(tmp_path / "other", changes=changes)) == 2
+    assert "has no predictions for" in capsys.readouterr().err
+    assert cli.main(_args(tmp_path / "run", f"--write_inputs={given}")) == 2
+    assert "exists already" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from end2_tf import config, student, uncertainty
 from end2_tf.data.examples import Examples
 from end2_tf.data.views import CLEAN, Views
 from end2_tf.errors import ConfigError, DataError, ModelError, ShapeError
-from end2_tf.layers import DirichletHead, SoftmaxHead
+from end2_tf.heads import DirichletHead, SoftmaxHead
 from end2_tf.transfer import Recording, TransferSet, record_in_memory
 
 RNG = np.random.default_rng(0)

@@ -14,7 +14,7 @@ from end2_tf.config.checks import check, check_exported
 from end2_tf.config.digests import digest
 from end2_tf.config.faults import build
 from end2_tf.config.fields import (
-    PRIOR_NETWORK,
+    OTHER_METHODS,
     Augmentation,
     Count,
     CountOrZero,
@@ -39,7 +39,7 @@ from end2_tf.config.fields import (
 from end2_tf.config.overrides import from_dict, override, to_dict
 
 __all__ = [
-    "PRIOR_NETWORK",
+    "OTHER_METHODS",
     "Augmentation",
     "Count",
     "CountOrZero",

@@ -24,8 +24,9 @@ def check(experiment: Experiment) -> None:
             )
     if experiment.evaluation.split == "validation":
         _check_leaves_test_alone(experiment.data)
+    _check_teacher(experiment)
     taught = experiment.transfer.num_members
-    if taught is not None and experiment.ensemble.models is None and taught > experiment.ensemble.num_members:
+    if taught is not None and not experiment.ensemble.is_brought and taught > experiment.ensemble.num_members:
         raise ConfigError(
             f"transfer.num_members is {taught}, but ensemble.num_members is {experiment.ensemble.num_members}. "
             "Allowed: at most that many, or none for all."
@@ -116,6 +117,31 @@ def _check_labels(name: str, method: Method, transfer: Transfer) -> None:
         raise ConfigError(
             f"{field} is {method.labels:g}, but transfer.mode is 'online', where targets are what members say alone. "
             "Set transfer.mode=views or clean."
+        )
+
+
+def _check_teacher(experiment: Experiment) -> None:
+    """Raises ConfigError where the fields that say what the members are contradict each other."""
+    settings, mode = experiment.ensemble, experiment.transfer.mode
+    if settings.models is not None and settings.predictions is not None:
+        raise ConfigError(
+            f"ensemble.models is {settings.models!r} and ensemble.predictions is {settings.predictions!r}. Allowed: "
+            "one of them. Leave the other out."
+        )
+    if settings.kind != "deep" and settings.is_brought:
+        raise ConfigError(
+            f"ensemble.kind is {settings.kind!r}, which is for training members, but the members are brought. Leave it "
+            "out."
+        )
+    if settings.kind != "deep" and settings.engine == "stacked":
+        raise ConfigError(
+            f"ensemble.engine is 'stacked', but with ensemble.kind={settings.kind} one network is trained. Leave "
+            "engine out."
+        )
+    if settings.predictions is not None and mode != "clean":
+        raise ConfigError(
+            f"transfer.mode is {mode!r}, but ensemble.predictions are of inputs as they are. Set transfer.mode=clean; "
+            "with ensemble.models members can be asked about others."
         )
 
 

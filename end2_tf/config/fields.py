@@ -124,8 +124,12 @@ class Optimizer:
 
 @dataclass(frozen=True, config=_STRICT)
 class Ensemble:
-    """The teacher: members that differ by seed, initial values and order of data."""
+    """The teacher: members trained here, or brought as Keras files or as recorded predictions."""
 
+    # deep: each member has its own seed, initial values and order of data. dropout: one network, whose members are
+    # draws of what is dropped. snapshots: one training, restarted `num_members` times from where it was; a member is
+    # what each of these rounds of `epochs` epochs ends in.
+    kind: Literal["deep", "dropout", "snapshots"] = "deep"
     backbone: str = "mlp"
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
     num_members: Count = 10
@@ -135,8 +139,15 @@ class Ensemble:
     augmentation: Augmentation = Augmentation()
     engine: Literal["auto", "stacked", "sequential"] = "auto"
     models: Annotated[str, Field(min_length=1)] | None = None  # a glob of Keras files to use instead of training any
+    # What networks of any framework said: an .npz file or a folder of .npy files, see end2_tf.ensemble.recorded.
+    predictions: Annotated[str, Field(min_length=1)] | None = None
     # Trains under bfloat16 where the hardware has it; weights, saved models and predictions are float32.
     mixed_precision: bool = False
+
+    @property
+    def is_brought(self) -> bool:
+        """Whether the members were made elsewhere, so that none are trained."""
+        return self.models is not None or self.predictions is not None
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -222,14 +233,20 @@ class Export:
     lite: bool = True  # writes a LiteRT model too
 
 
-PRIOR_NETWORK = Method(loss="prior_network", auxiliary=True)
+# Other ways to an uncertainty from one network, beside EnD²; experiments have them as they are.
+OTHER_METHODS = {
+    "prior_network": Method(loss="prior_network", auxiliary=True),
+    "self_distribution": Method(loss="self_distribution"),
+    "logit_gaussian": Method(loss="logit_gaussian"),
+    "hydra": Method(loss="hydra"),
+}
 
 
 def default_methods() -> dict[str, Method]:
     """Returns the rows of the comparison: labels alone, the mean (EnD), the paper's EnD², the recommended EnD²."""
     methods = {
         "single_matched": Method(loss="cross_entropy"),
-        "prior_network": PRIOR_NETWORK,
+        **OTHER_METHODS,
         "end": Method(loss="ensemble_distillation", temperature=2.5),
         "end2_nll": Method(
             loss="dirichlet_nll",

@@ -12,7 +12,7 @@ import numpy as np
 from end2_tf import backbones, config, training, workdir
 from end2_tf.data.dataset import DataSet
 from end2_tf.data.shards import Shards
-from end2_tf.ensemble import sequential, stacked
+from end2_tf.ensemble import dropout, sequential, stacked
 from end2_tf.ensemble.ensemble import Ensemble, StackedEnsemble, architecture, closing_activation, fresh_copy, load
 from end2_tf.errors import ConfigError
 from end2_tf.models import is_batchable
@@ -64,7 +64,10 @@ def engine(settings: config.Ensemble, data: DataSet) -> str:
     augmentation = settings.augmentation
     augmented = augmentation.changes_images or augmentation.mixup or (augmentation.jitter and augmentation.share < 1)
     in_shards = isinstance(data.train.inputs, Shards)
-    can_stack = is_batchable(member) and not drops and not augmented and not in_shards
+    is_deep = settings.kind == "deep"
+    if settings.kind == "dropout":
+        dropout.check(member)
+    can_stack = is_deep and is_batchable(member) and not drops and not augmented and not in_shards
     if settings.engine == "stacked" and in_shards:
         raise ConfigError(
             "ensemble.engine is 'stacked', which has all inputs in memory, but data.shard_rows keeps them on disk. Set "
@@ -148,6 +151,10 @@ def train_member(
 ) -> None:
     """Trains one member with the sequential engine and writes it to `folder`, as `train_stack` does.
 
+    A snapshot goes on from the one before, which must be there, with a new optimiser and the learning rate's schedule
+    from its beginning (Huang et al., 2017, arXiv:1704.00109). With dropout, member 0 is the network itself, from which
+    all members are drawn and written.
+
     Args:
         settings, data, folder, seed: See `train_stack`.
         index: Which member.
@@ -158,13 +165,20 @@ def train_member(
     member = build_member(settings, data, own)
     mixed = settings.mixed_precision and training.has_bfloat16()
     network = build_member(settings, data, own, mixed=True) if mixed else member
+    if settings.kind == "snapshots" and index > 0:
+        network.load_weights(_paths(folder, index - 1)[0])
     checkpoint = folder / f".member_{index:03d}.npz"
     history = sequential.train(
         network, data, settings, seed=own, checkpoint=checkpoint, validate=validate, progress=progress
     )
     if network is not member:
         member.set_weights(network.get_weights())
-    _write_member(folder, index, member, own, history)
+    if settings.kind == "dropout":
+        for number in range(settings.num_members):
+            draw = seed_of(seed, number)
+            _write_member(folder, number, dropout.thinned(member, draw), draw, history)
+    else:
+        _write_member(folder, index, member, own, history)
     checkpoint.unlink(missing_ok=True)
 
 

@@ -99,6 +99,10 @@ class Ensemble:
             if looks_so and not self._are_probabilities[index]:
                 self._are_probabilities[index] = self.closes_unseen = True
 
+    def knows(self, inputs: np.ndarray) -> np.ndarray:
+        """Returns which inputs members can be asked about, bool (n,): all, unless they are known by records only."""
+        return np.ones(len(inputs), bool)
+
     def logits(self, inputs: Any) -> tf.Tensor:
         """Returns members' logits (batch, members, classes) float32; for use inside a graph."""
         return tf.stack([self._member_logits(i, inputs) for i in range(self.num_members)], axis=1)

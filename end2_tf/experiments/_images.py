@@ -3,7 +3,7 @@
 import dataclasses
 
 from end2_tf import registry
-from end2_tf.config import PRIOR_NETWORK, Augmentation, Method, Transfer, with_auxiliary
+from end2_tf.config import OTHER_METHODS, Augmentation, Method, Transfer, with_auxiliary
 
 # Members hardly disagree on the images they were trained on. On slightly deformed ones they do as on new ones.
 TRANSFER = Transfer(
@@ -27,7 +27,7 @@ def methods(labels: float, offset: float = 0.0) -> dict[str, Method]:
     return with_auxiliary(
         {
             "single_matched": Method(loss="cross_entropy"),
-            "prior_network": PRIOR_NETWORK,
+            **OTHER_METHODS,
             "end": Method(loss="ensemble_distillation", labels=labels),
             "end2_nll": Method(
                 loss="dirichlet_nll", loss_options={"smoothing": 1e-4}, temperature=10.0, temperature_schedule="anneal"

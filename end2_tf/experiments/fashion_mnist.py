@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from end2_tf.config import Augmentation, Data, Ensemble, Experiment, Method, Optimizer, Source, Student
+from end2_tf.config import OTHER_METHODS, Augmentation, Data, Ensemble, Experiment, Method, Optimizer, Source, Student
 from end2_tf.experiments._images import SMOKE, TRANSFER, methods, without_dropout
 
 _DATA = Data(
@@ -47,7 +47,7 @@ EXPERIMENTS = {
             epochs=100,
             optimizer=Optimizer(learning_rate=2e-3, floor=0.1, average=0.9995),
             num_seeds=3,
-            methods=tuple(name for name in _METHODS if name != "prior_network"),
+            methods=tuple(name for name in _METHODS if name.removesuffix("_aux") not in OTHER_METHODS),
         ),
         smoke=_SMOKE,
     ),

@@ -4,7 +4,7 @@ Cost and result on 2 cores: see README, which `make run` regenerates.
 """
 
 from end2_tf.config import (
-    PRIOR_NETWORK,
+    OTHER_METHODS,
     Augmentation,
     Data,
     Ensemble,
@@ -22,7 +22,7 @@ _MLP = {"hidden": [64, 64, 64], "sine": "last", "sine_scale": 2.0}
 # Each method as good as it gets on validation data: BUILD_NOTES.md has the grid.
 _METHODS = {
     "single_matched": Method(loss="cross_entropy"),
-    "prior_network": PRIOR_NETWORK,
+    **OTHER_METHODS,
     "end": Method(loss="ensemble_distillation"),
     "end2_nll": Method(
         loss="dirichlet_nll", loss_options={"smoothing": 1e-4}, temperature=2.5, temperature_schedule="anneal"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from end2_tf.errors import ConfigError, ShapeError, unknown
+from end2_tf.heads import DirichletHead, Head
 
 TARGETS = ("members", "statistics")
 
@@ -42,7 +43,6 @@ class DistillationLoss(keras.losses.Loss):
         ShapeError: when called, already while tracing: y_true or y_pred doesn't have the shape that `targets` says.
     """
 
-    head: ClassVar[Literal["dirichlet", "softmax"]] = "dirichlet"  # of the published model
     has_mean: ClassVar[bool] = False  # whether the statistics begin with the members' mean probabilities
 
     def __init__(
@@ -68,8 +68,12 @@ class DistillationLoss(keras.losses.Loss):
             self._initial_temperature, trainable=False, dtype="float64", autocast=False, name="temperature"
         )
 
+    def make_head(self, dtype: Any = None) -> Head:
+        """Returns the head that a student trained with this loss is published with."""
+        return DirichletHead(self.offset, dtype=dtype)
+
     @property
-    def tempers_student(self) -> bool:
+    def tempers_alphas(self) -> bool:
         """Whether the student's alphas are those of its logits divided by the temperature."""
         return True
 
@@ -161,10 +165,12 @@ class DistillationLoss(keras.losses.Loss):
             )
         if y_true.rank is None or y_pred.rank is None:
             return
-        classes = y_pred[1]
+        head = self.make_head()
+        classes = None if y_pred[1] is None else head.num_classes(y_pred[1])
         if classes is not None and classes < 2:
             raise ShapeError(
-                f"{name} got y_pred of shape {tuple(y_pred)}. Allowed: at least 2 classes. Use one logit a class."
+                f"{name} got y_pred of shape {tuple(y_pred)}. Allowed: at least 2 classes. Let the network end in "
+                f"{head.outputs_per_class}."
             )
         size = classes if rank == 3 or classes is None else self.statistics_size(classes)
         if None not in (size, y_true[-1]) and y_true[-1] != size:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -33,8 +33,6 @@ class CrossEntropy(keras.losses.Loss):
         >>> float(CrossEntropy()(np.array([1]), np.log([[0.25, 0.75]])))
         0.28768...
     """
-
-    head: ClassVar[Literal["dirichlet", "softmax"]] = "softmax"
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)

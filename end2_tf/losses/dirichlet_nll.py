@@ -84,7 +84,7 @@ class DirichletNLL(DistillationLoss):
         self.scale_by_temperature = scale_by_temperature
 
     @property
-    def tempers_student(self) -> bool:
+    def tempers_alphas(self) -> bool:
         return VARIANTS[self.variant][0] != 0
 
     def statistics_size(self, num_classes: int) -> int:

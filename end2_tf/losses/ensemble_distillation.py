@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import keras
 import tensorflow as tf
 
 from end2_tf.errors import ConfigError
+from end2_tf.heads import Head, SoftmaxHead
 from end2_tf.losses._base import DistillationLoss, float64
 
 
@@ -41,7 +42,6 @@ class EnsembleDistillation(DistillationLoss):
     Source: Hinton, Vinyals & Dean, 2015, arXiv:1503.02531; EnD in Malinin, Mlodozeniec & Gales, ICLR 2020.
     """
 
-    head: ClassVar[Literal["dirichlet", "softmax"]] = "softmax"
     has_mean: ClassVar[bool] = True
 
     def __init__(
@@ -60,6 +60,13 @@ class EnsembleDistillation(DistillationLoss):
                 f"Allowed: 0. Leave offset out."
             )
         self.scale_by_temperature = scale_by_temperature
+
+    def make_head(self, dtype: Any = None) -> Head:
+        return SoftmaxHead(dtype=dtype)
+
+    @property
+    def tempers_alphas(self) -> bool:
+        return False
 
     def statistics_size(self, num_classes: int) -> int:
         return num_classes

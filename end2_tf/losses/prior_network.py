@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import Any
 
 import keras
 import numpy as np
@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from end2_tf import dirichlet
 from end2_tf.errors import ConfigError, ShapeError, unknown
+from end2_tf.heads import DirichletHead, Head
 from end2_tf.losses._base import bounded_alphas, float64
 
 ON_LABELS = True  # needs no ensemble
@@ -54,8 +55,6 @@ class PriorNetwork(keras.losses.Loss):
     Source: Malinin & Gales 2019, arXiv:1905.13472 (reverse); 2018, arXiv:1802.10501 (forward).
     """
 
-    head: ClassVar[Literal["dirichlet", "softmax"]] = "dirichlet"
-
     def __init__(
         self,
         *,
@@ -78,6 +77,10 @@ class PriorNetwork(keras.losses.Loss):
                 raise ConfigError(f"PriorNetwork's {name} is {value!r}. Allowed: {allowed}. Give another {name}.")
         self.direction, self.concentration = direction, float(concentration)
         self.outside_weight, self.offset = float(outside_weight), float(offset)
+
+    def make_head(self, dtype: Any = None) -> Head:
+        """Returns the head that a network trained with this loss is published with."""
+        return DirichletHead(self.offset, dtype=dtype)
 
     def call(self, y_true: Any, y_pred: Any) -> tf.Tensor:
         y_true, y_pred = tf.convert_to_tensor(y_true), tf.convert_to_tensor(y_pred)

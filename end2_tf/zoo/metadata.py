@@ -22,7 +22,12 @@ from end2_tf.zoo import licences
 
 SCHEMA = 1
 
-_UNITS = {"probs": "probability", "alphas": "concentration of the Dirichlet distribution", "logits": "log-odds"}
+_UNITS = {
+    "probs": "probability",
+    "alphas": "concentration of the Dirichlet distribution",
+    "logits": "log-odds",
+    "logit_variance": "log-odds squared",
+}
 _PLACES = ("workdir", "data_dir", "zoo_dir", "stage", "quiet", "download")  # flags that say where, not what
 _FILES = ("path", "models")  # fields of a config that hold paths
 
@@ -41,7 +46,7 @@ def group_of(experiment: Experiment) -> str:
     """Returns what the names of a run's entries begin with: data set, own file's name, backbone of the members."""
     data, members = experiment.data, experiment.ensemble
     file = re.sub(r"[^a-z0-9]+", "_", Path(data.path or "").stem.lower()).strip("_")
-    parts = (data.name, file, "own" if members.models else members.backbone)
+    parts = (data.name, file, "own" if members.is_brought else members.backbone)
     return re.sub(r"[^A-Za-z0-9._-]", "_", "_".join(part for part in parts if part))
 
 
@@ -72,7 +77,7 @@ def describe(
     rows = [r for r in results["rows"] if r["model"] == method]
     num_seeds = max((r["n"] for r in rows), default=1)
     on_labels = kind == "student" and registry.is_on_labels(experiment.methods[method].loss)
-    brought = kind != "student" and experiment.ensemble.models is not None
+    brought = kind != "student" and experiment.ensemble.is_brought
     seen = [Source(experiment.data.name, experiment.data.options)]
     if kind == "student" and experiment.methods[method].auxiliary and experiment.data.auxiliary is not None:
         seen.append(experiment.data.auxiliary)
@@ -155,7 +160,7 @@ def _output(name: str, values: np.ndarray) -> dict[str, Any]:
 
 
 def _backbone(kind: str, experiment: Experiment) -> str:
-    members = "own" if experiment.ensemble.models else experiment.ensemble.backbone
+    members = "own" if experiment.ensemble.is_brought else experiment.ensemble.backbone
     return (experiment.student.backbone or members) if kind == "student" else members
 
 
@@ -167,7 +172,12 @@ def training(method: str, experiment: Experiment) -> str:
         if members.models:
             return f"{whose} brought as a Keras file, not trained here, so how isn't recorded."
         text = f"{whose} trained on the labels of {experiment.data.name} for {members.epochs} epochs"
-        return f"{text} with batches of {members.batch_size}{_rate(members.optimizer)}; members differ by their seeds."
+        differ = {
+            "deep": "members differ by their seeds",
+            "dropout": "members are that network with units dropped, each in its own way",
+            "snapshots": "each member went on from the one before, with the learning rate from its beginning",
+        }[members.kind]
+        return f"{text} with batches of {members.batch_size}{_rate(members.optimizer)}; {differ}."
     how = experiment.methods[method]
     text = f"It was trained {_objective(how)} for {student.epochs} epochs with batches of {student.batch_size}"
     text += _rate(how.optimizer or student.optimizer)
@@ -229,6 +239,16 @@ def _options(values: Mapping[str, Any]) -> str:
     return f" ({', '.join(shown)})" if values else ""
 
 
+# Losses that are told without their temperature, unless it is another than 1.
+_COLD = (
+    "cross_entropy",
+    "mean_precision",
+    "proxy_reverse_kl",
+    "prior_network",
+    "self_distribution",
+    "logit_gaussian",
+)
+
 _PENALTIES = {
     "itakura_saito": "the Itakura-Saito divergence of its precision",
     "squared": "the squared error of ln alpha0",
@@ -245,6 +265,9 @@ def _objective(how: Method) -> str:
         "dirichlet_nll": "by the likelihood of the members' predictions under its Dirichlet",
         "proxy_reverse_kl": f"by the reverse KL divergence to a Dirichlet with {mean} and the ensemble's precision",
         "prior_network": "by a KL divergence to a Dirichlet on the label, flat outside the domain",
+        "self_distribution": "on labels, and by a KL divergence to a Dirichlet fitted to its predictions under noise",
+        "logit_gaussian": "by the likelihood of the members' centred logits under a Gaussian a class",
+        "hydra": "by the KL divergence of one head a member to that member's prediction",
     }
     text = known.get(how.loss, f"by the loss {how.loss}" + (f" to {mean}" if how.labels else ""))
     if how.loss == "mean_precision":
@@ -252,7 +275,7 @@ def _objective(how: Method) -> str:
         target = str(options.pop("precision", "mutual_information")).replace("_", " ")
         text = f"by cross-entropy to {mean} plus {weight:g} times {_PENALTIES[penalty]} (target: {target})"
     text += _options(options | ({"offset of alphas": how.offset} if how.offset else {}))
-    if how.temperature != 1 or how.loss not in ("cross_entropy", "mean_precision", "proxy_reverse_kl", "prior_network"):
+    if how.temperature != 1 or how.loss not in _COLD:
         annealed = how.temperature_schedule == "anneal" and how.temperature > 1
         text += f" at temperature {how.temperature:g}{', annealed to 1,' if annealed else ''}"
     return text

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from end2_tf.errors import ConfigError, ModelError
-from end2_tf.layers import DirichletHead
+from end2_tf.heads import DirichletHead
 from end2_tf.models import EnsembleModel, UncertaintyClassifier
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "inference.py"

@@ -17,7 +17,7 @@ from end2_tf.ensemble import StackedEnsemble
 from end2_tf.errors import ModelError
 from end2_tf.export import savedmodel, signatures
 from end2_tf.export.thresholds import Thresholds
-from end2_tf.layers import DirichletHead, SoftmaxHead
+from end2_tf.heads import DirichletHead, SoftmaxHead
 from end2_tf.models import UncertaintyClassifier
 
 pytestmark = pytest.mark.slow  # each export starts a process of its own

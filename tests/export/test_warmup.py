@@ -14,7 +14,7 @@ from tensorflow_serving.apis import prediction_log_pb2
 from end2_tf import backbones
 from end2_tf.export import savedmodel, signatures, warmup
 from end2_tf.export.thresholds import Thresholds
-from end2_tf.layers import DirichletHead
+from end2_tf.heads import DirichletHead
 from end2_tf.models import UncertaintyClassifier
 
 SHAPE = (8, 10, 3)

@@ -12,6 +12,7 @@ from numpy.testing import assert_allclose
 from scipy.special import entr, softmax
 
 from end2_tf.errors import ConfigError
+from end2_tf.heads import SoftmaxHead
 from end2_tf.losses import EnsembleDistillation
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "golden.json").read_text())
@@ -44,7 +45,7 @@ def test_averages_probabilities_not_logits():
 
 
 def test_softmax_head_has_no_offset():
-    assert EnsembleDistillation.head == "softmax"
+    assert isinstance(EnsembleDistillation().make_head(), SoftmaxHead)
     with pytest.raises(
         ConfigError, match=r"offset is 1.0, but its student has a softmax head, which has none. Allowed: 0"
     ):

@@ -14,7 +14,7 @@ import pytest
 from end2_tf import backbones
 from end2_tf.export import savedmodel
 from end2_tf.export.thresholds import Thresholds
-from end2_tf.layers import DirichletHead
+from end2_tf.heads import DirichletHead
 from end2_tf.models import UncertaintyClassifier
 from end2_tf.serving import catalogue, server
 from end2_tf.serving.settings import Settings

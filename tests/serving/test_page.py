@@ -19,7 +19,7 @@ from PIL import Image
 
 from end2_tf.export import savedmodel
 from end2_tf.export.thresholds import Thresholds
-from end2_tf.layers import DirichletHead, SoftmaxHead
+from end2_tf.heads import DirichletHead, SoftmaxHead
 from end2_tf.models import UncertaintyClassifier
 from end2_tf.serving import catalogue, server
 from end2_tf.serving.settings import Settings

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from end2_tf.errors import ZooError
-from end2_tf.layers import DirichletHead, SoftmaxHead
+from end2_tf.heads import DirichletHead, SoftmaxHead
 from end2_tf.models import UncertaintyClassifier
 from end2_tf.zoo import golden, keras_file, manifest, publish
 

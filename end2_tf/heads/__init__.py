@@ -1,0 +1,31 @@
+"""Heads: what a network's outputs mean, one file each; a file's name is the head's.
+
+A head reads raw outputs (batch, outputs) as a distribution over class probabilities, says how many outputs it needs for
+K classes, and gives every uncertainty measure. A loss names the head that its student is published with, by
+`make_head`. Names are looked up in the folder when they are asked for, as those of losses are.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from end2_tf import registry
+from end2_tf.errors import suggestion
+
+
+def _names() -> dict[str, str]:
+    return {f"{registry.class_name(name)}Head": name for name in registry.names("head")} | {"Head": "_base"}
+
+
+def __getattr__(name: str) -> Any:
+    names = _names()
+    if name not in names:
+        raise AttributeError(
+            f"end2_tf.heads has no {name!r}. {suggestion(name, names)}Heads: {', '.join(sorted(names))}."
+        )
+    return getattr(importlib.import_module(f"{__name__}.{names[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(_names())
