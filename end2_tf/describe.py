@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -78,9 +79,15 @@ def _cost(run: Run) -> list[str]:
     if settings.predictions is None:
         member = own.member(0) if own is not None else ensemble.build_member(settings, data, 0)
     num_members = own.num_members if own is not None else settings.num_members
-    weights, flops = (0, 0) if member is None else (member.count_params(), forward_flops(member))
     networks = {name: run.student_backbone(name) for name in experiment.student.methods}
-    sizes = {name: (network.count_params(), forward_flops(network)) for name, network in networks.items()}
+    by_kind: dict[str, int] = {}  # of each architecture, as members and students mostly have the same
+    for network in (*([] if member is None else [member]), *networks.values()):
+        if (kind := ensemble.architecture(network)) not in by_kind:
+            by_kind[kind] = forward_flops(network, data.input_shape)
+    sizes = {
+        name: (network.count_params(), by_kind[ensemble.architecture(network)]) for name, network in networks.items()
+    }
+    weights, flops = (0, 0) if member is None else (member.count_params(), by_kind[ensemble.architecture(member)])
     epoch = len(data.train)
     one_member = 0.0 if own is not None else 3.0 * flops * epoch * settings.epochs
     num_trained = 1 if settings.kind == "dropout" else num_members
@@ -193,19 +200,59 @@ def _by_size(sizes: dict[str, tuple[int, int]]) -> dict[tuple[int, int], str]:
     return {size: f": {', '.join(names)}" if len(found) > 1 else "" for size, names in found.items()}
 
 
-def forward_flops(model: Any) -> int:
-    """Returns the FLOPs of one example's forward pass through dense layers and convolutions, 2 a multiply-add."""
-    total = 0
-    for layer in model._flatten_layers(include_self=False, recursive=True):
-        kernel = getattr(layer, "kernel", None)
-        if kernel is None:
-            continue
-        positions = 1
-        if len(kernel.shape) > 2:  # a convolution's kernel is used once at each output position
-            shape = layer.output.shape
-            positions = int(np.prod([n for n in shape[1:-1] if n is not None]))
-        total += 2 * int(np.prod(kernel.shape)) * positions
-    return total
+def forward_flops(model: Any, input_shape: tuple[int, ...]) -> int:
+    """Returns the FLOPs of one example's forward pass through matrix products and convolutions, 2 a multiply-add.
+
+    Counted in the model's graph, whatever layers the operations are in; the body of a loop, such as a recurrent
+    layer's, isn't.
+
+    Args:
+        model: Any Keras model of one input.
+        input_shape: Of one example, without the batch; a model may leave sizes open.
+    """
+    import tensorflow as tf
+
+    traced = tf.function(lambda inputs: model(inputs, training=False))
+    graph = traced.get_concrete_function(tf.TensorSpec((1, *input_shape), tf.float32)).graph
+    return 2 * _multiply_adds_in(graph)
+
+
+def _multiply_adds_in(graph: Any) -> int:
+    return sum(
+        _multiply_adds_in(graph._get_function(operation.get_attr("f").name).graph)
+        if operation.type in ("PartitionedCall", "StatefulPartitionedCall")  # grouped convolutions on CPUs are one
+        else _multiply_adds(operation)
+        for operation in graph.get_operations()
+    )
+
+
+def _multiply_adds(operation: Any) -> int:
+    """Returns the multiply-adds of an operation of known shapes, 0 where it isn't a sum of products."""
+    kind = operation.type
+    if kind in ("MatMul", "BatchMatMulV2"):  # each value of the result is a sum over the inner axis
+        is_transposed = operation.get_attr("transpose_a" if kind == "MatMul" else "adj_x")
+        return _size(operation.outputs[0].shape) * operation.inputs[0].shape[-2 if is_transposed else -1]
+    if kind in ("Conv2D", "Conv3D"):
+        return _size(operation.outputs[0].shape) * _size(operation.inputs[1].shape[:-1])
+    if kind == "DepthwiseConv2dNative":
+        return _size(operation.outputs[0].shape) * _size(operation.inputs[1].shape[:2])
+    if kind == "Conv2DBackpropInput":  # a transposed convolution: its kernel is used once at each input position
+        return _size(operation.inputs[2].shape) * _size(operation.inputs[1].shape[:-1])
+    if kind == "Einsum":
+        terms, result = operation.get_attr("equation").decode().split("->")
+        sizes: dict[str, int] = {}
+        for term, tensor in zip(terms.split(","), operation.inputs, strict=True):
+            first, _, last = term.partition("...")
+            shape = list(tensor.shape)
+            sizes |= dict(zip(first, shape, strict=False)) | dict(
+                zip(last, shape[len(shape) - len(last) :], strict=True)
+            )
+        return _size(operation.outputs[0].shape) * _size(size for label, size in sizes.items() if label not in result)
+    return 0
+
+
+def _size(shape: Iterable[int]) -> int:
+    return math.prod(int(length) for length in shape)
 
 
 def _done(run: Run) -> list[str]:

@@ -1,4 +1,7 @@
-from end2_tf import cli
+import keras
+import pytest
+
+from end2_tf import cli, describe
 
 
 def _describe(capsys, experiment, *more):
@@ -27,3 +30,43 @@ def test_the_papers_hundred_members(capsys):
     assert "transfer 95,000 inputs" in said  # 45,000 and the auxiliary 50,000, as they are
     assert "members 28,132.3 MB, transfer set 190.0 MB" in said  # 95,000 × 100 × 10 × 2 bytes
     assert "students 0.05 h the longest: side by side, one a GPU" in said
+
+
+LAYERS = keras.layers
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape", "multiply_adds"),
+    [
+        (LAYERS.Dense(5), (7,), 7 * 5),
+        (LAYERS.Dense(5), (4, 6, 7), 4 * 6 * 7 * 5),  # once a position
+        (LAYERS.Conv2D(5, 3, 2, padding="same"), (8, 6, 2), 4 * 3 * 9 * 2 * 5),
+        (LAYERS.Conv2D(6, 3, padding="same", groups=2), (8, 8, 4), 64 * 9 * 2 * 6),
+        (LAYERS.Conv3D(5, 3, padding="same"), (4, 4, 4, 2), 64 * 27 * 2 * 5),
+        (LAYERS.Conv1D(5, 3, padding="same"), (8, 2), 8 * 3 * 2 * 5),
+        (LAYERS.DepthwiseConv2D(3, padding="same", depth_multiplier=2), (8, 8, 4), 64 * 9 * 4 * 2),
+        (LAYERS.SeparableConv2D(5, 3, padding="same"), (8, 8, 4), 64 * (9 * 4 + 4 * 5)),
+        (LAYERS.Conv2DTranspose(5, 3, 2, padding="same"), (4, 4, 2), 16 * 9 * 2 * 5),
+        (LAYERS.EinsumDense("abc,cde->abde", (None, 3, 5)), (6, 7), 6 * 7 * 3 * 5),
+        (LAYERS.EinsumDense("...x,xy->...y", 5), (6, 4, 7), 6 * 4 * 7 * 5),
+        (LAYERS.BatchNormalization(), (8, 8, 4), 0),
+    ],
+)
+def test_flops_of_a_layer(layer, shape, multiply_adds):
+    inputs = keras.Input(shape)
+    inner = keras.Model(inputs, layer(inputs))
+    outer = keras.Model(inputs, inner(inputs))
+    for model in (inner, outer):
+        assert describe.forward_flops(model, shape) == 2 * multiply_adds
+
+
+def test_flops_of_attention_and_of_open_sizes():
+    inputs = keras.Input((6, 8))
+    attention = keras.Model(inputs, LAYERS.MultiHeadAttention(2, 4)(inputs, inputs))
+    projections, products = (
+        4 * 6 * 8 * 8,
+        2 * 2 * 6 * 6 * 4,
+    )  # queries, keys, values, results; Q·K and its sum of values
+    assert describe.forward_flops(attention, (6, 8)) == 2 * (projections + products)
+    inputs = keras.Input((None, None, 3))
+    assert describe.forward_flops(keras.Model(inputs, LAYERS.Conv2D(4, 1)(inputs)), (5, 6, 3)) == 2 * 5 * 6 * 3 * 4
