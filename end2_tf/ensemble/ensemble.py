@@ -334,7 +334,14 @@ def architecture(model: keras.Model) -> str:
             return [strip(v) for v in value]
         return counted.get(value, value) if isinstance(value, str) else value
 
-    for number, operation in enumerate(getattr(model, "operations", model.layers)):
-        counted[operation.name] = f"operation_{number}"
+    def count(network: keras.Model) -> None:
+        for operation in getattr(network, "operations", network.layers):
+            counted[operation.name] = f"operation_{len(counted)}"
+            if isinstance(operation, keras.Model):  # a network within a network has names of its own
+                count(operation)
+        for tensor in network.inputs or ():  # a Sequential's input layer isn't among its layers
+            counted.setdefault(tensor._keras_history.operation.name, f"operation_{len(counted)}")
+
+    count(model)
     counted[model.name] = "model"
     return json.dumps(strip(model.get_config()), sort_keys=True, default=str)

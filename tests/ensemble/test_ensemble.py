@@ -132,6 +132,8 @@ def test_fresh_copy_returns_logits_and_new_weights(closing):
 def test_architecture_ignores_counted_names():
     assert architecture(_mlp(0)) == architecture(_mlp(1))
     assert architecture(_mlp(0)) != architecture(_mlp(0, classes=4))
+    nested = [keras.Sequential([keras.Input((2,)), _mlp(seed), keras.layers.Dense(3)]) for seed in range(2)]
+    assert architecture(nested[0]) == architecture(nested[1])
 
 
 @pytest.mark.parametrize("make", [_mlp, _cnn])
