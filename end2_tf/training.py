@@ -13,7 +13,7 @@ import functools
 import io
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -95,11 +95,14 @@ def has_bfloat16() -> bool:
     return seconds("bfloat16") < 2 * seconds("float32")
 
 
-def optimizer(settings: config.Optimizer, num_steps: int) -> keras.optimizers.Optimizer:
+def optimizer(
+    settings: config.Optimizer, num_steps: int, weights: Iterable[keras.Variable] = ()
+) -> keras.optimizers.Optimizer:
     """Returns the optimiser with the schedule over `num_steps` steps; weight decay spares biases and normalisation.
 
-    Weights are averaged over a tenth of the training at most, else the first ones would weigh too much. Gradients are
-    clipped by whoever adds them up, see `loop.Loop`.
+    It knows them by name, and those of `weights`, one network's, by their one axis: scales of residual branches have
+    no name in Keras. Weights are averaged over a tenth of the training at most, else the first ones would weigh too
+    much. Gradients are clipped by whoever adds them up, see `loop.Loop`.
     """
     common: dict[str, Any] = {
         "learning_rate": LearningRate(
@@ -114,7 +117,8 @@ def optimizer(settings: config.Optimizer, num_steps: int) -> keras.optimizers.Op
     else:
         made = keras.optimizers.Adam(**common)
     if settings.weight_decay:
-        made.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+        vectors = [weight for weight in weights if len(weight.shape) < 2]
+        made.exclude_from_weight_decay(var_list=vectors, var_names=["bias", "gamma", "beta"])
     return made
 
 
@@ -204,7 +208,7 @@ def fit(
     """
     num_steps = batches.steps_per_epoch * epochs
     # Compiled for callbacks, which look for optimiser and loss there; the loop makes the steps.
-    model.compile(optimizer=optimizer(settings, num_steps), loss=loss, jit_compile=False)
+    model.compile(optimizer=optimizer(settings, num_steps, model.trainable_variables), loss=loss, jit_compile=False)
     model.optimizer.build(model.trainable_variables)
     variables = [*model.trainable_variables, *model.non_trainable_variables, *model.optimizer.variables]
     is_chief = distribution.is_chief()

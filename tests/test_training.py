@@ -190,6 +190,13 @@ def test_an_average_is_over_a_tenth_of_the_training_at_most():
     assert training.optimizer(Optimizer(average=0.999), 5).ema_momentum == 0.0
 
 
+def test_weight_decay_spares_what_has_one_axis_and_no_name():
+    scale, kernel = keras.Variable(np.ones(3)), keras.Variable(np.ones((3, 3)))
+    sgd = training.optimizer(Optimizer(name="sgd", weight_decay=0.1), 10, [scale, kernel])
+    sgd.build([scale, kernel])
+    assert [sgd._use_weight_decay(variable) for variable in (scale, kernel)] == [False, True]
+
+
 def test_weight_decay_spares_biases():
     adam = training.optimizer(Optimizer(learning_rate=1e-3, weight_decay=0.1), 10)
     model = _model()
