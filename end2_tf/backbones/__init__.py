@@ -2,11 +2,14 @@
 
 A file defines `logits(features, num_classes, *, option=default, ...)`: a Keras tensor of normalised inputs in, a Keras
 tensor of logits out. `build` wraps it: raw inputs (pixels 0-255, raw coordinates), normalisation as a layer of the
-model, logits in float32 whatever the precision policy.
+model, logits in float32 whatever the precision policy. A function that also takes `raw` gets the inputs as they came,
+for weights that were trained with a preprocessing of their own. A ConfigError of a function begins with the option's
+name.
 """
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import keras
@@ -45,7 +48,9 @@ def build(
     """
     function = registry.module("backbone", name, field).logits
     place = f"{field.rsplit('.', 1)[0]}.options"
-    checked = option_values.check(function, options, place, f"the backbone {name!r}", ("features", "num_classes"))
+    checked = option_values.check(
+        function, options, place, f"the backbone {name!r}", ("features", "num_classes", "raw")
+    )
     inputs = keras.Input(input_shape, name="inputs")
     normalise = keras.layers.Normalization(
         axis=-1,
@@ -54,12 +59,16 @@ def build(
         dtype="float32",  # pixel values up to 255 lose digits in float16
         name="normalisation",
     )
+    if "raw" in inspect.signature(function).parameters:
+        checked["raw"] = inputs
     try:
         outputs = function(normalise(inputs), num_classes, **checked)
+    except ConfigError as error:
+        raise ConfigError(f"{place}.{error}") from error
     except (ValueError, TypeError) as error:  # Keras refuses a layer: the wrong kind of inputs, or an option's value
-        reason = str(error).strip().splitlines()[0]
+        reason = str(error).strip().splitlines()[0].rstrip(".")
         raise ConfigError(
             f"{field} {name!r} can't be built for inputs of shape {tuple(input_shape)} with options {options}: "
-            f"{reason} Choose another {field} or other {place}."
+            f"{reason}. Choose another {field} or other {place}."
         ) from error
     return keras.Model(inputs, outputs, name=name)

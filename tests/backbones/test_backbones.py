@@ -4,14 +4,24 @@ import keras
 import numpy as np
 import pytest
 
-from end2_tf import backbones, registry
+from end2_tf import backbones, config, registry, training
+from end2_tf.ensemble import StackedEnsemble, architecture
 from end2_tf.errors import ConfigError
 
-SHAPES = {"mlp": (2,), "auto": (2,), "cnn": (28, 28, 1), "vgg16": (32, 32, 3), "resnet50": (32, 32, 3)}
+SHAPES = {"mlp": (2,), "auto": (2,), "cnn": (28, 28, 1)}  # the others' is that of CIFAR
+OPTIONS = {
+    "applications": {"network": "MobileNetV2", "arguments": {"alpha": 0.35}},
+    "resnet18": {"width": 8},
+    "wrn28_10": {"depth": 10, "width": 2, "dropout": 0.3},
+}
+
+
+def _shape(name):
+    return SHAPES.get(name, (32, 32, 3))
 
 
 def _build(name, shape=None, num_classes=10, mean=100.0, std=50.0, **options):
-    shape = shape or SHAPES[name]
+    shape = shape or _shape(name)
     channels = shape[-1]
     return backbones.build(
         name,
@@ -27,10 +37,10 @@ def _build(name, shape=None, num_classes=10, mean=100.0, std=50.0, **options):
 def test_every_backbone_takes_raw_inputs_and_returns_float32_logits(name):
     keras.mixed_precision.set_global_policy("mixed_bfloat16")
     try:
-        model = _build(name)
+        model = _build(name, **OPTIONS.get(name, {}))
     finally:
         keras.mixed_precision.set_global_policy("float32")
-    inputs = np.random.default_rng(0).integers(0, 256, (3, *SHAPES[name])).astype(np.uint8)
+    inputs = np.random.default_rng(0).integers(0, 256, (3, *_shape(name))).astype(np.uint8)
     logits = model(inputs.astype(np.float32))
     assert logits.shape == (3, 10)
     assert logits.dtype == "float32"
@@ -41,14 +51,53 @@ def test_every_backbone_takes_raw_inputs_and_returns_float32_logits(name):
 @pytest.mark.parametrize("name", registry.names("backbone"))
 def test_normalisation_is_part_of_the_model_and_survives_saving(name, tmp_path):
     keras.utils.set_random_seed(1)
-    raw = _build(name, mean=100.0, std=50.0)
+    options = OPTIONS.get(name, {})
+    raw = _build(name, mean=100.0, std=50.0, **options)
     keras.utils.set_random_seed(1)
-    plain = _build(name, mean=0.0, std=1.0)
-    x = np.random.default_rng(0).uniform(0, 255, (2, *SHAPES[name])).astype(np.float32)
+    plain = _build(name, mean=0.0, std=1.0, **options)
+    x = np.random.default_rng(0).uniform(0, 255, (2, *_shape(name))).astype(np.float32)
     expected = plain((x - 100) / 50, training=False)
     np.testing.assert_allclose(raw(x, training=False), expected, atol=1e-4)
     raw.save(tmp_path / "m.keras")
     np.testing.assert_allclose(keras.saving.load_model(tmp_path / "m.keras")(x, training=False), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["applications", "resnet18", "wrn28_10"])
+def test_what_a_twin_in_bfloat16_learnt_is_saved_in_float32(name, tmp_path):
+    network = _build(name, **OPTIONS[name])
+    with training.precision(mixed=True):
+        twin = _build(name, **OPTIONS[name])
+    assert twin.layers[-3].compute_dtype == "bfloat16"
+    network.set_weights(twin.get_weights())
+    network.save(tmp_path / "m.keras")
+    again = keras.saving.load_model(tmp_path / "m.keras")
+    assert {layer.compute_dtype for layer in again._flatten_layers()} == {"float32"}
+    for saved, learnt in zip(again.get_weights(), twin.get_weights(), strict=True):
+        np.testing.assert_array_equal(saved, learnt)
+
+
+@pytest.mark.parametrize("name", ["applications", "resnet18", "wrn28_10"])
+def test_an_ensemble_is_its_members(name, tmp_path):
+    members = [_build(name, **OPTIONS[name]) for _ in range(2)]
+    assert len({architecture(member) for member in members}) == 1
+    ensemble = StackedEnsemble.from_members(members)
+    x = np.random.default_rng(0).uniform(0, 255, (3, *_shape(name))).astype(np.float32)
+    expected = np.stack([member(x, training=False) for member in members], 1)
+    np.testing.assert_allclose(ensemble.predict_logits(x), expected, atol=1e-4)
+    ensemble.as_model().save(tmp_path / "e.keras")
+    again = keras.saving.load_model(tmp_path / "e.keras")
+    np.testing.assert_allclose(again(x, training=False), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"), [*OPTIONS.items(), pytest.param("applications", {"network": "ConvNeXtTiny"}, id="convnext")]
+)
+def test_weight_decay_is_for_kernels(name, options):
+    model = _build(name, **options)
+    sgd = training.optimizer(config.Optimizer(name="sgd", weight_decay=1e-4), 10, model.trainable_variables)
+    decayed = {variable.name for variable in model.trainable_variables if sgd._use_weight_decay(variable)}
+    assert decayed == {"kernel"}
+    assert all(len(v.shape) > 1 for v in model.trainable_variables if sgd._use_weight_decay(v))
 
 
 def test_vgg16_has_the_papers_weights():
