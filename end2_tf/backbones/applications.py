@@ -60,6 +60,8 @@ def logits(
     except (ValueError, TypeError):  # Keras refuses the network or its arguments
         raise
     except Exception as error:  # a download's failure has no class of its own in Keras, and others with other clients
+        if make is _application and not pretrained:  # nothing was to be fetched
+            raise
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         raise ConfigError(
             f"network is {network!r}, which can't be fetched: {reason}. Build it once where there is a network; random "
