@@ -1,11 +1,11 @@
-"""Reads a folder with one subfolder of images per class."""
+"""Reads folders of images, one subfolder per class where there are classes."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -40,6 +40,11 @@ def subfolders(root: Path) -> list[Path]:
     return sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
+def images_in(root: Path) -> list[Path]:
+    """Returns the image files of a folder, at any depth, sorted."""
+    return [path for path in sorted(root.rglob("*")) if _is_image(path)]
+
+
 def scan(root: Path, class_names: tuple[str, ...]) -> Folder:
     """Lists the images of `root/<class>/`, at any depth.
 
@@ -49,7 +54,7 @@ def scan(root: Path, class_names: tuple[str, ...]) -> Folder:
     files = []
     for label, name in enumerate(class_names):
         if (root / name).is_dir():
-            found = [path for path in sorted((root / name).rglob("*")) if _is_image(path)]
+            found = images_in(root / name)
             if not found:
                 raise DataError(
                     f"{root / name} has no image. Put {', '.join(sorted(SUFFIXES))} files there, or remove it."
@@ -58,14 +63,13 @@ def scan(root: Path, class_names: tuple[str, ...]) -> Folder:
     return Folder(root, tuple(files))
 
 
-def decode(folders: list[Folder], image_size: int | None) -> list[np.ndarray]:
-    """Decodes folders' images, all to one shape.
-
-    Grey if every image is, else colour; transparency is dropped, EXIF orientation applied.
+def decode(folders: list[Folder], image_size: int | None, channels: int | None = None) -> list[np.ndarray]:
+    """Decodes folders' images, all to one shape; transparency is dropped, EXIF orientation applied.
 
     Args:
         folders: As scanned.
         image_size: Height and width to resize to (antialiased bilinear, aspect ratio not kept); None: as they are.
+        channels: 1 grey, 3 colour; None: grey if every image is, else colour.
 
     Returns:
         (n, height, width, channels) uint8 for each folder.
@@ -73,7 +77,7 @@ def decode(folders: list[Folder], image_size: int | None) -> list[np.ndarray]:
     Raises:
         DataError: an image can't be read, has more than 8 bits a channel, or sizes differ and `image_size` is None.
     """
-    shape = _common_shape(folders, image_size)
+    shape = _common_shape(folders, image_size, channels)
     num = sum(len(folder.files) for folder in folders)
     what = f"{folders[0].root}: {num} images of {shape[1]}×{shape[0]} pixels"
     memory.check_fits(
@@ -84,9 +88,9 @@ def decode(folders: list[Folder], image_size: int | None) -> list[np.ndarray]:
     return [_decode([path for path, _ in folder.files], shape, image_size is not None) for folder in folders]
 
 
-def streams(folders: list[Folder], image_size: int | None) -> list[Stream]:
+def streams(folders: list[Folder], image_size: int | None, channels: int | None = None) -> list[Stream]:
     """Returns folders' images as `decode` does, but decodes them when they are asked for."""
-    shape = _common_shape(folders, image_size)
+    shape = _common_shape(folders, image_size, channels)
 
     def read(folder: Folder, ids: np.ndarray) -> Iterator[np.ndarray]:
         most = shards.rows_of(math.prod(shape))
@@ -100,20 +104,21 @@ def streams(folders: list[Folder], image_size: int | None) -> list[Stream]:
     ]
 
 
-def _common_shape(folders: list[Folder], image_size: int | None) -> tuple[int, int, int]:
-    """Returns the shape of all images, after a look at each one's header."""
+def _common_shape(folders: list[Folder], image_size: int | None, channels: int | None) -> tuple[int, int, int]:
+    """Returns the shape of all images, after a look at each one's header where that decides it."""
+    if image_size is not None and channels is not None:
+        return image_size, image_size, channels
     common, is_grey = _inspect([path for folder in folders for path, _ in folder.files], image_size is None)
     width, height = common if image_size is None else (image_size, image_size)
-    return height, width, 1 if is_grey else 3
+    return height, width, channels or (1 if is_grey else 3)
 
 
-def fingerprint(root: Path) -> str:
-    """Returns a digest of all images' paths in the folder and their contents."""
+def fingerprint(root: Path, files: Iterable[Path] | None = None) -> str:
+    """Returns a digest of images' paths in the folder and their contents: of all images, or of these."""
     digest = hashlib.sha256()
-    for path in sorted(root.rglob("*")):
-        if _is_image(path):
-            contents = hashlib.sha256(path.read_bytes()).hexdigest()
-            digest.update(f"{path.relative_to(root).as_posix()}\n{contents}\n".encode())
+    for path in images_in(root) if files is None else files:
+        contents = hashlib.sha256(path.read_bytes()).hexdigest()
+        digest.update(f"{path.relative_to(root).as_posix()}\n{contents}\n".encode())
     return digest.hexdigest()
 
 
@@ -127,8 +132,7 @@ def _inspect(files: list[Path], need_one_size: bool) -> tuple[tuple[int, int], b
     for number, path in enumerate(files):
         with _readable(path), Image.open(path) as image:
             mode, size = image.mode, _upright_size(image)
-        if mode.startswith(_DEEP):
-            raise DataError(f"{path} has more than 8 bits a channel (mode {mode}). Save it with 8.")
+        _check_depth(path, mode)
         if number == 0:
             first = size
         elif need_one_size and size != first:
@@ -138,6 +142,11 @@ def _inspect(files: list[Path], need_one_size: bool) -> tuple[tuple[int, int], b
             )
         is_grey = is_grey and mode in _GREY
     return first, is_grey
+
+
+def _check_depth(path: Path, mode: str) -> None:
+    if mode.startswith(_DEEP):
+        raise DataError(f"{path} has more than 8 bits a channel (mode {mode}). Save it with 8.")
 
 
 def _upright_size(image: Image.Image) -> tuple[int, int]:
@@ -151,6 +160,8 @@ def _readable(path: Path) -> Iterator[None]:
     """Turns PIL's ways to fail into a message that names the file."""
     try:
         yield
+    except DataError:  # says it already, and is a ValueError too
+        raise
     except _FAULTS as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError(f"{path} can't be read as an image ({reason}). Replace or remove it.") from None
@@ -160,6 +171,7 @@ def _decode(files: list[Path], shape: tuple[int, int, int], resize: bool) -> np.
     images = np.empty((len(files), *shape), np.uint8)
     for path, out in zip(files, images, strict=True):
         with _readable(path), Image.open(path) as image:
+            _check_depth(path, image.mode)
             upright = ImageOps.exif_transpose(image).convert("L" if shape[2] == 1 else "RGB")
             if resize:
                 upright = upright.resize((shape[1], shape[0]), Image.Resampling.BILINEAR)

@@ -35,6 +35,14 @@ LICENCES = {
         "https://arxiv.org/abs/2106.05963",
     ),
     "gratings": Licence("Gratings", _OWN, "none needed", ""),
+    "noise": Licence("Noise", _OWN, "none needed", ""),
+    "tiny_imagenet": Licence(
+        "Tiny ImageNet",
+        "ImageNet's terms: non-commercial research and education",
+        "J. Deng, W. Dong, R. Socher, L.-J. Li, K. Li, L. Fei-Fei. ImageNet: A Large-Scale Hierarchical Image "
+        "Database. CVPR 2009.",
+        "https://www.image-net.org/download.php",
+    ),
     "fashion_mnist": Licence(
         "Fashion-MNIST",
         "MIT",

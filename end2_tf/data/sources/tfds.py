@@ -103,7 +103,8 @@ def fingerprint(*, name: str, data_dir: str | None, **options: Any) -> str:
     return digest.hexdigest()
 
 
-def _root(data_dir: str | None) -> Path:
+def root_of(data_dir: str | None) -> Path:
+    """Returns the data directory; TFDS's own default where none is given."""
     return Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
 
 
@@ -119,7 +120,7 @@ def _parts(name: str) -> tuple[str, str | None, str | None]:
 
 def _folder(name: str, data_dir: str | None) -> Path:
     """Returns the folder of the set's prepared version, the newest unless the name says which."""
-    root = _root(data_dir)
+    root = root_of(data_dir)
     base, config, version = _parts(name)
     place = root / base
     if not place.is_dir():
@@ -192,7 +193,7 @@ def _builder(folder: Path) -> Any:
 
 def _download(name: str, data_dir: str | None) -> None:
     base, config, version = _parts(name)
-    root = _root(data_dir)
+    root = root_of(data_dir)
     with contextlib.suppress(DataError):
         _folder(name, data_dir)
         return
