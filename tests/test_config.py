@@ -153,6 +153,12 @@ def test_on_validation_the_test_split_is_left_alone(experiment, field, of):
         ConfigError, match=rf"data\.{field}\.fog is the in-domain test split, corrupted, but .*Set data\."
     ):
         config.override(changed, {f"data.{field}": {"fog": fog}})
+    catalogue = {"data.name": "cifar10", f"data.{field}": {"fog": {"name": "cifar10_corrupted/fog_1"}}}
+    config.override(experiment, catalogue)
+    with pytest.raises(
+        ConfigError, match=rf"data\.{field}\.fog is the in-domain test split, corrupted, .*take the source 'corrupted'"
+    ):
+        config.override(changed, catalogue)
 
 
 def test_unknown_splits_and_taken_names(experiment):

@@ -94,11 +94,13 @@ def _check_leaves_test_alone(data: Data) -> None:
             of = source.options.get("of")
             of = of.get("name") if isinstance(of, dict) else of
             shows_test = source.name == "corrupted" and source.options.get("split", "test") == "test"
+            said = f"data.{field}.{name} is the in-domain test split, corrupted, but evaluation.split is 'validation'."
             if shows_test and of == data.name:
-                raise ConfigError(
-                    f"data.{field}.{name} is the in-domain test split, corrupted, but evaluation.split is "
-                    f"'validation'. Set data.{field}.{name}.options.split=validation, or leave it out."
-                )
+                raise ConfigError(f"{said} Set data.{field}.{name}.options.split=validation, or leave it out.")
+            if (
+                source.name.partition("/")[0] == f"{data.name}_corrupted"
+            ):  # TFDS's copies of cifar10, mnist, imagenet2012
+                raise ConfigError(f"{said} Leave it out, or take the source 'corrupted' with split=validation.")
 
 
 def _check_labels(name: str, method: Method, transfer: Transfer) -> None:

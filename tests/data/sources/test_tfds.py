@@ -336,3 +336,71 @@ def test_lazily_read_images_are_those_that_are_read_at_once(root):
         assert_array_equal(stream.array(), eager.train.inputs)
         some = np.array([0, 2, 3])
         assert_array_equal(stream[some].array(), eager.train.inputs[some])
+
+
+def prepare(root, monkeypatch, name, splits):
+    """Prepares a set of TFDS's catalogue as TFDS does, with its own features and folders but these examples."""
+    builder = source._tfds().builder(name, data_dir=root)
+    made = {split: enumerate(examples) for split, examples in splits.items()}
+    monkeypatch.setattr(type(builder), "_split_generators", lambda self, dl_manager: made)
+    builder.download_and_prepare()
+
+
+def test_corrupted_sets_of_the_catalogue_by_config(root, tmp_path, monkeypatch):
+    examples = [{"image": image(32, 32, 3), "label": i % 10} for i in range(20)]
+    for config in ("brightness_3", "brightness_5"):
+        prepare(tmp_path, monkeypatch, f"cifar10_corrupted/{config}", {"test": examples})
+    splits = load("cifar10_corrupted/brightness_3", tmp_path)
+    assert splits.train is None
+    assert splits.test.inputs.shape == (20, 32, 32, 3)
+    assert np.bincount(splits.test.labels).tolist() == [2] * 10
+    assert len(load("cifar10_corrupted/brightness_5:1.0.0", tmp_path).test) == 20
+    with pytest.raises(DataError, match=r"'cifar10_corrupted' has several configs in .*: brightness_3, brightness_5\."):
+        load("cifar10_corrupted", tmp_path)
+    with pytest.raises(DataError, match=r"'cifar10_corrupted/fog_1' isn't in .*Give --download"):
+        load("cifar10_corrupted/fog_1", tmp_path)
+    with pytest.raises(DataError, match=r"'cifar10_corrupted:fog_1' is no name of a data source\. .*set/config or"):
+        load("cifar10_corrupted:fog_1", tmp_path)
+    grey = [{"image": image(28, 28, 1), "label": i % 10} for i in range(10)]
+    prepare(tmp_path, monkeypatch, "mnist_corrupted/fog", {"train": grey, "test": grey})
+    assert load("mnist_corrupted/fog", tmp_path).test.inputs.shape == (10, 28, 28, 1)
+
+
+def test_a_corrupted_set_of_the_catalogue_numbers_the_in_domain_classes(tmp_path, monkeypatch):
+    tfds = source._tfds()
+    some = [{"image": image(32, 32, 3), "label": i % 10} for i in range(20)]
+    names = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+    features = {"image": tfds.features.Image(shape=(32, 32, 3)), "label": tfds.features.ClassLabel(names=names)}
+    write(tmp_path, "cifar10", {"train": some, "test": some}, features)
+    prepare(tmp_path, monkeypatch, "cifar10_corrupted/fog_1", {"test": some})
+    prepare(
+        tmp_path,
+        monkeypatch,
+        "svhn_cropped",
+        {"train": [e | {"id": "1"} for e in some], "test": [e | {"id": "1"} for e in some]},
+    )
+    config = Data(name="cifar10", validation_fraction=0.5, shifted={"fog_1": Source("cifar10_corrupted/fog_1")})
+    data = dataset.load(config, data_dir=str(tmp_path), download=False, seed=0)
+    assert sorted(data.shifted["fog_1"].labels) == sorted(data.test.labels)
+    digits = dataclasses.replace(config, shifted={"digits": Source("svhn_cropped")})
+    with pytest.raises(
+        DataError, match=r"data\.shifted\.digits 'svhn_cropped' has the classes 0, 1, 2, … \(10\); the in"
+    ):
+        dataset.load(digits, data_dir=str(tmp_path), download=False, seed=0)
+    ood = dataclasses.replace(config, shifted={}, ood={"digits": Source("svhn_cropped")})
+    assert dataset.load(ood, data_dir=str(tmp_path), download=False, seed=0).ood["digits"].inputs.shape == (
+        20,
+        32,
+        32,
+        3,
+    )
+
+
+def test_textures_of_the_catalogue_are_resized(tmp_path, monkeypatch):
+    textures = [{"image": image(40 + i, 50, 3), "label": i, "file_name": f"{i}.jpg"} for i in range(4)]
+    prepare(tmp_path, monkeypatch, "dtd", {split: textures for split in ("train", "validation", "test")})
+    with pytest.raises(DataError, match=r"'dtd' has images of different sizes\. Set the option image_size=NN"):
+        load("dtd", tmp_path)
+    splits = load("dtd", tmp_path, image_size=32)
+    assert splits.test.inputs.shape == (4, 32, 32, 3)
+    assert splits.class_names[:2] == ("banded", "blotchy")
