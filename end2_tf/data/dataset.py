@@ -24,6 +24,8 @@ from end2_tf.data.streams import Stream
 from end2_tf.errors import ConfigError, DataError
 from end2_tf.workdir import Artefact
 
+_OOD_SPLITS = ("test", "train", "validation")  # the first that is there
+
 
 @dataclass(frozen=True, eq=False)
 class DataSet:
@@ -141,13 +143,14 @@ def load(
     class_names, shape = known.class_names, known.sets["train"].inputs.shape[1:]
     inputs = None
     if auxiliary is not None:
-        loaded = keep(lambda: _auxiliary(read(auxiliary), auxiliary, shape, config, seed), "auxiliary")
+        loaded = keep(
+            lambda: _auxiliary(read(auxiliary, wanted=["train"]), auxiliary, shape, config, seed), "auxiliary"
+        )
         inputs = loaded.sets["auxiliary"]
+    read_whole = functools.partial(read, lazily=False, validation_fraction=config.validation_fraction)
     labelled = {}
     for name, reader in shifted.items():
-        splits = reader.load(
-            data_dir=data_dir, download=download, seed=seed, validation_fraction=config.validation_fraction
-        )
+        splits = read_whole(reader, wanted=["test"])
         found = _shifted(splits, reader, shape, class_names, in_domain.name)
         labelled[name] = _limit(found, config.max_test, seed)
     sets = {}
@@ -155,9 +158,7 @@ def load(
         if name in labelled:  # the same source, as `config.check` sees to
             sets[name] = Examples(labelled[name].inputs)
             continue
-        splits = reader.load(
-            data_dir=data_dir, download=download, seed=seed, validation_fraction=config.validation_fraction
-        )
+        splits = read_whole(reader, wanted=_OOD_SPLITS)
         is_auxiliary = auxiliary is not None and _overlap(reader, auxiliary, data_dir)
         sets[name] = _limit(_ood(splits, reader, shape, is_auxiliary), config.max_test, seed)
     return DataSet(
@@ -290,7 +291,7 @@ def _auxiliary(
 
 def _ood(splits: Splits, reader: sources.Reader, shape: tuple[int, ...], is_auxiliary: bool) -> Examples:
     there = splits.named()
-    split = next((name for name in ("test", "train", "validation") if name in there), None)
+    split = next((name for name in _OOD_SPLITS if name in there), None)
     if split is None:
         raise DataError(f"{reader} has no split at all. Name a set with a test or a train split.")
     if is_auxiliary and split == "train":

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import inspect
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -30,7 +30,7 @@ from end2_tf.errors import ConfigError, unknown
 if TYPE_CHECKING:
     from end2_tf.data.examples import Splits
 
-_CONTEXT = ("field", "name", "path", "data_dir", "download", "seed", "validation_fraction", "lazily")
+_CONTEXT = ("field", "name", "path", "data_dir", "download", "seed", "validation_fraction", "lazily", "wanted")
 _FALLBACK = "tfds"
 
 
@@ -75,14 +75,17 @@ class Reader:
         seed: int,
         validation_fraction: float = 0.0,
         lazily: bool = False,
+        wanted: Sequence[str] = (),
     ) -> Splits:
         """Returns the source's splits, their inputs as streams if that is asked for and can be.
+
+        With `wanted`, names of splits, at least the first of them that is there; without, all.
 
         Raises:
             DataError: they can't be had.
         """
         context = self._context(data_dir) | {"download": download, "seed": seed, "lazily": lazily}
-        context["validation_fraction"] = validation_fraction
+        context |= {"validation_fraction": validation_fraction, "wanted": wanted}
         return self.module.load(**_accepted(self.module.load, context | self.options))
 
     def download(self, *, data_dir: str | None) -> None:
@@ -127,6 +130,12 @@ def find(name: str, *, field: str, options: dict[str, Any], path: str | None = N
             f"{field}.path is {path!r}, but the source {name!r} reads no path. Set {field}.name=own_data, or no path."
         )
     return Reader(field, name, path, _checked_options(module.load, options, f"{field}.options", name), module)
+
+
+def chosen(there: Iterable[str], wanted: Sequence[str]) -> list[str]:
+    """Returns which of a source's splits are read: the first that is wanted, or all where none is or nobody asks."""
+    known = list(there)
+    return [name for name in wanted if name in known][:1] or known
 
 
 def _accepted(function: Callable[..., Any], values: dict[str, Any]) -> dict[str, Any]:

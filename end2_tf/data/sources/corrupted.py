@@ -116,7 +116,8 @@ def _clean(
         reader.download(data_dir=data_dir)
     key = (reader.fingerprint(data_dir=data_dir), seed, split, fraction)
     if key not in _LAST:
-        splits = reader.load(data_dir=data_dir, download=False, seed=seed)
+        wanted = ["test"] if split == "test" else []
+        splits = reader.load(data_dir=data_dir, download=False, seed=seed, wanted=wanted)
         chosen = splits.test if split == "test" else splits.validation
         if split == "validation" and chosen is None and splits.train is not None and fraction > 0:
             chosen = hold_out(splits.train, fraction, seed)[1]  # as `dataset.load` does

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from end2_tf.data import image_folder
+from end2_tf.data import image_folder, sources
 from end2_tf.data.examples import Examples, Splits
 from end2_tf.data.image_folder import Folder
 from end2_tf.errors import DataError, suggestion
@@ -29,6 +30,7 @@ def load(
     channels: Literal[1, 3] | None = None,
     num: Annotated[int, Field(ge=1)] | None = None,
     lazily: bool = False,
+    wanted: Sequence[str] = (),
 ) -> Splits:
     """Reads the folder's images.
 
@@ -39,11 +41,13 @@ def load(
         channels: 1 grey, 3 colour; None: grey if every image is, else colour.
         num: Use only so many of each split, evenly spaced in the order of the files' names.
         lazily: Whether images stay in their files until they are asked for.
+        wanted: Splits of which the first that is there is read alone; none: all.
 
     Raises:
         DataError: the folder isn't there or has no image, or one can't be read.
     """
-    folders = _folders(path, field, num)
+    there = _folders(path, field, num)
+    folders = {split: there[split] for split in sources.chosen(there, wanted)}
     decoded = (image_folder.streams if lazily else image_folder.decode)(list(folders.values()), size, channels)
     found = {split: Examples(images) for split, images in zip(folders, decoded, strict=True)}
     return Splits(train=found.get("train"), test=found.get("test"))

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
@@ -70,6 +72,10 @@ def test_train_and_test_folders_are_splits_and_nothing_beside_them(tmp_path):
     splits = load(write(tmp_path, images))
     assert_array_equal(splits.test.inputs, images["test/a/0.png"][None])
     assert_array_equal(splits.train.inputs, np.stack([images["train/a/1.png"], images["train/b/2.png"]]))
+    read = functools.partial(find(tmp_path).load, data_dir=None, download=False, seed=0)
+    assert list(read(wanted=["test", "train"]).named()) == ["test"]
+    assert list(read(wanted=["validation", "train"]).named()) == ["train"]
+    assert list(read(wanted=["validation"]).named()) == ["train", "test"]
 
 
 def test_size_and_channels(tmp_path):

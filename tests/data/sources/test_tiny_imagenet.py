@@ -104,6 +104,15 @@ def test_lazily_read_images_are_those_that_are_read_at_once(folder):
         assert_array_equal(one.labels, other.labels)
 
 
+def test_a_test_set_is_read_without_the_training_images(folder):
+    (folder / "train" / WNIDS[0] / "images" / f"{WNIDS[0]}_0.JPEG").write_bytes(b"not looked at")
+    found = find(size=8).load(data_dir=str(folder.parent), download=False, seed=0, wanted=["test", "train"])
+    assert list(found.named()) == ["test"]
+    assert found.test.labels.tolist() == [label for _, label in VAL]
+    with pytest.raises(DataError, match=r"n02124075_0\.JPEG can't be read"):
+        find(size=8).load(data_dir=str(folder.parent), download=False, seed=0, wanted=["train"])
+
+
 def test_classes_of_one_name_get_their_numbers(folder):
     (folder / "words.txt").write_text(WORDS.replace("volleyball, ball", "reel").replace("Egyptian cat", ""))
     assert load(folder, size=8).class_names == ("n02124075", "reel (n04067472)", "reel (n04540053)")
