@@ -447,6 +447,7 @@ class Run(Trainer):
         import keras
 
         from end2_tf import ensemble, training
+        from end2_tf.data import dataset
         from end2_tf.evaluate import Evaluation
         from end2_tf.zoo import metadata
 
@@ -482,6 +483,7 @@ class Run(Trainer):
                 "commit": metadata.commit(ignored=self.zoo_dir),
                 "seconds": _seconds(stages),
                 "num_members": self.ensemble.num_members,
+                "severities": dataset.severities(self.experiment.data),
                 "command": self.command,
             },
         )

@@ -206,6 +206,15 @@ def fingerprint(config: configuration.Data, *, data_dir: str | None) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
+def severities(config: configuration.Data) -> dict[str, tuple[str, int]]:
+    """Returns the shift, by name, and its severity, from 1, of each shifted set that is one of several degrees.
+
+    Loads no data; raises ConfigError where options don't fit a source.
+    """
+    found = {name: reader.severity() for name, reader in _find(config)[3].items()}
+    return {name: degree for name, degree in found.items() if degree is not None}
+
+
 def _find(
     config: configuration.Data,
 ) -> tuple[sources.Reader, sources.Reader | None, dict[str, sources.Reader], dict[str, sources.Reader]]:

@@ -1,9 +1,9 @@
-"""What the experiments on images share: methods, and transfer inputs."""
+"""What the experiments on images share: methods, transfer inputs, shifted sets."""
 
 import dataclasses
 
 from end2_tf import registry
-from end2_tf.config import OTHER_METHODS, Augmentation, Method, Transfer, with_auxiliary
+from end2_tf.config import OTHER_METHODS, Augmentation, Method, Source, Transfer, with_auxiliary
 
 # Members hardly disagree on the images they were trained on. On slightly deformed ones they do as on new ones.
 TRANSFER = Transfer(
@@ -42,6 +42,14 @@ def without_dropout(methods: dict[str, Method]) -> dict[str, Method]:
     return {
         name: method if registry.is_on_labels(method.loss) else dataclasses.replace(method, options={"dropout": 0.0})
         for name, method in methods.items()
+    }
+
+
+def corrupted(name: str) -> dict[str, Source]:
+    """Returns a set's test images under a corruption drawn for each, at severities 1 to 5, for `data.shifted`."""
+    return {
+        f"corrupted_{severity}": Source("corrupted", {"of": name, "kind": "all", "severity": severity})
+        for severity in range(1, 6)
     }
 
 

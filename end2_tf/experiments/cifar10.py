@@ -3,7 +3,7 @@
 import dataclasses
 
 from end2_tf.config import Augmentation, Data, Ensemble, Experiment, Optimizer, Source, Student
-from end2_tf.experiments._images import SMOKE, TRANSFER, methods, without_dropout
+from end2_tf.experiments._images import SMOKE, TRANSFER, corrupted, methods, without_dropout
 
 # The OOD images of tiny_imagenet32 were JPEG files once and CIFAR-10's never were. A network that told JPEG files from
 # others would look good there, so CIFAR-10 as JPEG files is a control: it must not be told from CIFAR-10.
@@ -16,10 +16,7 @@ EXPERIMENTS = {
             calibration_fraction=1 / 9,  # 5,000 of the 45,000 that validation leaves
             auxiliary=Source("several", {"of": ["cifar100", "procedural"]}),
             ood={name: Source(name) for name in ("tiny_imagenet32", "fashion_mnist", "mnist")} | {"jpeg": _JPEG},
-            shifted={
-                "jpeg": _JPEG,
-                "corrupted": Source("corrupted", {"of": "cifar10", "kind": "all", "severity": 3}),
-            },
+            shifted={"jpeg": _JPEG} | corrupted("cifar10"),
         ),
         ensemble=Ensemble(
             backbone="cnn",

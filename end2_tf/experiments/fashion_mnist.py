@@ -3,7 +3,7 @@
 import dataclasses
 
 from end2_tf.config import OTHER_METHODS, Augmentation, Data, Ensemble, Experiment, Method, Optimizer, Source, Student
-from end2_tf.experiments._images import SMOKE, TRANSFER, methods, without_dropout
+from end2_tf.experiments._images import SMOKE, TRANSFER, corrupted, methods, without_dropout
 
 _DATA = Data(
     name="fashion_mnist",
@@ -18,7 +18,7 @@ _DATA = Data(
         },
     ),
     ood={name: Source(name) for name in ("mnist", "not_mnist")},
-    shifted={"corrupted": Source("corrupted", {"of": "fashion_mnist", "kind": "all", "severity": 3})},
+    shifted=corrupted("fashion_mnist"),
 )
 # More of the methods than elsewhere: here the study is done.
 _METHODS = {

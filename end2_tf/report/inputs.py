@@ -38,6 +38,7 @@ _DEFAULTS: dict[str, Any] = {
     "num_bins": 15,
     "num_members": None,
     "rows": [],
+    "severities": {},
     "gap_closed": [],
     "definitions": {},
     "notes": [],

@@ -19,7 +19,7 @@ import jinja2
 import matplotlib
 
 from end2_tf import workdir
-from end2_tf.report import curves, histograms, maps, simplex, style, tables, training
+from end2_tf.report import curves, histograms, maps, shift, simplex, style, tables, training
 from end2_tf.report.inputs import Evaluation
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
@@ -98,6 +98,15 @@ PICTURES = (
         "better.",
         curves.rejections,
         curves.has_labels,
+    ),
+    Picture(
+        "shift",
+        "Does it notice when inputs change?",
+        "Means over members or seeds (bands: ± one standard deviation) on the {split} set, severity 0, and on ever "
+        "stronger changes of it: errors grow for every model, so look for an ECE that stays low, for knowledge "
+        "uncertainty that grows with the error, and for students that stay near the ensemble.",
+        shift.draw,
+        shift.has_severities,
     ),
     Picture(
         "ood",

@@ -265,6 +265,13 @@ def test_shifted_copy_is_limited_to_the_same_examples():
     assert np.median([np.linalg.norm(a - b) for a, b in pairs]) < 40  # noise moves a point, but not to another's place
 
 
+def test_severities_are_those_of_sets_that_come_in_several():
+    fog = {f"fog_{i}": Source("corrupted", {"of": "mnist", "kind": "fog", "severity": i}) for i in (1, 2)}
+    config = Data(name="mnist", shifted={"noisy": noisy(), **fog, "blur": Source("mnist_corrupted/motion_blur")})
+    assert dataset.severities(config) == {"fog_1": ("mnist, fog", 1), "fog_2": ("mnist, fog", 2)}
+    assert dataset.severities(Data(name="mnist")) == {}
+
+
 def test_one_set_both_shifted_and_ood():
     data = load(Data(options=SMALL, shifted={"noisy": noisy()}, ood={"noisy": noisy()}, max_test=20))
     assert_array_equal(data.ood["noisy"].inputs, data.shifted["noisy"].inputs)

@@ -93,6 +93,12 @@ class Reader:
         if hasattr(self.module, "download"):
             self.module.download(**_accepted(self.module.download, self._context(data_dir) | self.options))
 
+    def severity(self) -> tuple[str, int] | None:
+        """Returns the shift that the source is and its degree, from 1; None where it isn't one of several degrees."""
+        if not hasattr(self.module, "severity"):
+            return None
+        return self.module.severity(**_accepted(self.module.severity, self._context(None) | self.options))
+
     def fingerprint(self, *, data_dir: str | None) -> str:
         """Returns the source's own digest; raises DataError if the data aren't there."""
         return self.module.fingerprint(**_accepted(self.module.fingerprint, self._context(data_dir) | self.options))

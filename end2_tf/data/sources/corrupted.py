@@ -83,6 +83,15 @@ def fingerprint(*, of: Any, field: str, data_dir: str | None, **options: Any) ->
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
+def severity(*, of: Any, kind: str, severity: int | None, corruption_seed: int) -> tuple[str, int] | None:
+    """Returns which images are corrupted how, and the severity; None for a quality."""
+    if severity is None:
+        return None
+    name = of.get("name") if isinstance(of, dict) else of
+    how = "all kinds of corruption" if kind == "all" else kind
+    return ", ".join([str(name), how, *([f"seed {corruption_seed}"] if corruption_seed else [])]), severity
+
+
 def _corruption(
     field: str, kind: str, severity: int | None, quality: int | None, seed: int
 ) -> Callable[[np.ndarray], np.ndarray]:

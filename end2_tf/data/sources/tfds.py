@@ -29,6 +29,7 @@ from end2_tf.data.streams import Stream
 from end2_tf.errors import DataError, suggestion
 
 _NAME = re.compile(r"(?P<set>[\w-]+)(/(?P<config>[\w.-]+))?(:(?P<version>\d+\.\d+\.\d+))?")
+_DEGREE = re.compile(r"(?P<kind>.+)_(?P<severity>[1-5])")  # configs of cifar10_corrupted and imagenet2012_corrupted
 _BATCH = 1000
 _ENDS = 65536  # bytes at each end of a record file that go into the fingerprint
 
@@ -101,6 +102,13 @@ def fingerprint(*, name: str, data_dir: str | None, **options: Any) -> str:
                 file.seek(max(0, size - _ENDS))
                 digest.update(file.read(_ENDS))
     return digest.hexdigest()
+
+
+def severity(*, name: str) -> tuple[str, int] | None:
+    """Returns the shift and its severity of sets like `cifar10_corrupted/fog_3`, None for others."""
+    base, config, _ = _parts(name)
+    degree = _DEGREE.fullmatch(config) if config and base.endswith("_corrupted") else None
+    return (f"{base}, {degree['kind']}", int(degree["severity"])) if degree else None
 
 
 def root_of(data_dir: str | None) -> Path:

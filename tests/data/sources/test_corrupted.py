@@ -47,6 +47,13 @@ def test_the_experiments_seed_changes_nothing():
     assert_array_equal(other.test.inputs, load(severity=3).test.inputs)
 
 
+def test_severity_is_of_a_set_and_a_kind():
+    assert find(severity=3).severity() == ("own_data, fog", 3)
+    assert find(of="cifar10", kind="all", severity=5).severity() == ("cifar10, all kinds of corruption", 5)
+    assert find(severity=1, corruption_seed=7).severity() == ("own_data, fog, seed 7", 1)
+    assert find(kind="jpeg", quality=75).severity() is None
+
+
 def test_jpeg_by_quality():
     clean = own_data.load(path=str(FASHION), seed=0).test.inputs
     assert_array_equal(load(kind="jpeg", quality=30).test.inputs, corruptions.compress(clean, 30))

@@ -11,7 +11,7 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from end2_tf.config import Data, Source
-from end2_tf.data import dataset, memory
+from end2_tf.data import dataset, memory, sources
 from end2_tf.data.sources import tfds as source
 from end2_tf.errors import ConfigError, DataError
 
@@ -364,6 +364,21 @@ def test_corrupted_sets_of_the_catalogue_by_config(root, tmp_path, monkeypatch):
     grey = [{"image": image(28, 28, 1), "label": i % 10} for i in range(10)]
     prepare(tmp_path, monkeypatch, "mnist_corrupted/fog", {"train": grey, "test": grey})
     assert load("mnist_corrupted/fog", tmp_path).test.inputs.shape == (10, 28, 28, 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "severity"),
+    [
+        ("cifar10_corrupted/brightness_3", ("cifar10_corrupted, brightness", 3)),
+        ("imagenet2012_corrupted/gaussian_noise_5:3.1.0", ("imagenet2012_corrupted, gaussian_noise", 5)),
+        ("mnist_corrupted/fog", None),
+        ("cifar10_corrupted/fog_6", None),
+        ("other/fog_3", None),
+        ("cifar10", None),
+    ],
+)
+def test_severity_is_in_the_configs_name(name, severity):
+    assert sources.find(name, field="data.shifted.x", options={}).severity() == severity
 
 
 def test_a_corrupted_set_of_the_catalogue_numbers_the_in_domain_classes(tmp_path, monkeypatch):
