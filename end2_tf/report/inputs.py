@@ -99,6 +99,15 @@ class Evaluation:
         found = dict.fromkeys(row["dataset"] for row in self.rows if row["metric"] == "error")
         return [name for name in found if name != self.split]
 
+    @functools.cached_property
+    def shifts(self) -> dict[str, dict[int, str]]:
+        """The set at each severity, ascending, of shifts that were measured at several; 0 is the in-domain set."""
+        found: dict[str, dict[int, str]] = {}
+        for dataset, (shift, severity) in self.results["severities"].items():
+            if dataset in self.shifted_names:
+                found.setdefault(shift, {0: self.split})[int(severity)] = dataset
+        return {shift: dict(sorted(sets.items())) for shift, sets in found.items() if len(sets) > 2}
+
     @property
     def num_members(self) -> int | None:
         """Of the ensemble; `single` rows are means over them."""

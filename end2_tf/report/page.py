@@ -104,7 +104,8 @@ PICTURES = (
         "Does it notice when inputs change?",
         "Means over members or seeds (bands: ± one standard deviation) on the {split} set, severity 0, and on ever "
         "stronger changes of it: errors grow for every model, so look for an ECE that stays low, for knowledge "
-        "uncertainty that grows with the error, and for students that stay near the ensemble.",
+        "uncertainty that grows with the error, and for students that stay near the ensemble; a line far above the "
+        "others may leave the panel of the NLL.",
         shift.draw,
         shift.has_severities,
     ),
@@ -218,6 +219,7 @@ def _render(evaluation: Evaluation, drawn: list[tuple[Picture, bytes]]) -> str:
         shifted_columns=shifted_columns,
         shifted_groups=_groups(shifted_columns),
         shifted_lines=shifted_lines,
+        has_severities=shift.has_severities(evaluation),
         gap_heads=gap_heads,
         gap_lines=gap_lines,
         sections=sections,

@@ -12,39 +12,32 @@ from end2_tf.report import style
 from end2_tf.report.inputs import Evaluation
 
 _PANELS = ("error", "nll", "ece", "knowledge_mean")
-
-
-def shifts(evaluation: Evaluation) -> dict[str, dict[int, str]]:
-    """Returns the data set at each severity of each shift that was measured at several; 0 is the in-domain set."""
-    found: dict[str, dict[int, str]] = {}
-    for dataset, (shift, severity) in evaluation.results["severities"].items():
-        if dataset in evaluation.shifted_names:
-            found.setdefault(shift, {0: evaluation.split})[int(severity)] = dataset
-    return {shift: dict(sorted(sets.items())) for shift, sets in found.items() if len(sets) > 2}
+_COLUMNS = 2
+_FAR = 2.5  # times the median over models: an NLL above that would flatten all others
 
 
 def has_severities(evaluation: Evaluation) -> bool:
-    return bool(shifts(evaluation))
+    return bool(evaluation.shifts)
 
 
 def draw(evaluation: Evaluation) -> bytes:
-    """Draws each shift as a row of panels, a metric each, against the severity."""
-    rows = shifts(evaluation)
-    fig = style.figure(9.8, 2.5 * len(rows) + 0.9)
-    grid = fig.subplots(len(rows), len(_PANELS), squeeze=False, sharex="row")
+    """Draws each shift as four panels, a metric each, against the severity."""
+    per_shift = len(_PANELS) // _COLUMNS
+    fig = style.figure(4.8 * _COLUMNS, 2.6 * per_shift * len(evaluation.shifts) + 0.7)
+    grid = fig.subplots(per_shift * len(evaluation.shifts), _COLUMNS, squeeze=False)
     handles: dict[str, Any] = {}
-    for line, (shift, sets) in zip(grid, rows.items(), strict=True):
-        for ax, metric in zip(line, _PANELS, strict=True):
+    for number, (shift, sets) in enumerate(evaluation.shifts.items()):
+        mine = grid[number * per_shift : (number + 1) * per_shift]
+        for ax, metric in zip(mine.flat, _PANELS, strict=True):
             how = style.metric(metric)
             for model in evaluation.models:
                 _draw_model(ax, evaluation, model, metric, sets)
             ax.set_title(f"{how.label} ({how.unit})")
             ax.set_xticks(list(sets))
-            ax.set_ylim(bottom=0)
-            handles |= {label: drawn for drawn, label in zip(*ax.get_legend_handles_labels(), strict=True)}
-        line[0].set_ylabel(shift)
-    for ax in grid[-1]:
-        ax.set_xlabel("Severity")
+            _scale(ax, metric)
+            handles |= {label: line for line, label in zip(*ax.get_legend_handles_labels(), strict=True)}
+        for ax in mine[-1]:
+            ax.set_xlabel(f"Severity: {shift}")
     ordered = {label: handles[label] for label in map(evaluation.label, evaluation.models) if label in handles}
     fig.legend(ordered.values(), ordered.keys(), loc="outside lower center", ncols=4, handlelength=2.8)
     return style.png(fig)
@@ -62,6 +55,15 @@ def _draw_model(ax: Axes, evaluation: Evaluation, model: str, metric: str, sets:
     sd = how.scale * np.array([_spread(evaluation, model, metric, sets[s]) for s in values])
     if sd.any():
         ax.fill_between(x, y - sd, y + sd, color=look.colour, alpha=0.15, linewidth=0)
+
+
+def _scale(ax: Axes, metric: str) -> None:
+    """Begins at 0 where 0 is the best there can be and near; keeps a far-away NLL from flattening all others."""
+    if metric in ("ece", "knowledge_mean"):
+        ax.set_ylim(bottom=0)
+    if metric == "nll" and ax.get_lines():
+        highest = [float(np.max(line.get_ydata())) for line in ax.get_lines()]
+        ax.set_ylim(top=min(ax.get_ylim()[1], _FAR * float(np.median(highest))))
 
 
 def _spread(evaluation: Evaluation, model: str, metric: str, dataset: str) -> float:

@@ -73,8 +73,12 @@ def results(evaluation: Evaluation) -> tuple[list[Column], list[Line]]:
 
 
 def shifted(evaluation: Evaluation) -> tuple[list[Column], list[Line]]:
-    """Returns the table of shifted sets beside the in-domain set; both empty where there are none."""
-    names = evaluation.shifted_names
+    """Returns the table of shifted sets beside the in-domain set; both empty where there are none.
+
+    Of a shift at several severities, which have a picture, it shows the strongest.
+    """
+    weaker = {name for sets in evaluation.shifts.values() for name in list(sets.values())[:-1]}
+    names = [name for name in evaluation.shifted_names if name not in weaker]
     datasets = [evaluation.split, *names] if names else []
     heads = [
         Column(m, name, style.metric(m).label, style.metric(m).unit, group=name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from matplotlib.image import imread
 from numpy.testing import assert_allclose
 
 from end2_tf import report
-from end2_tf.report import shift, style
+from end2_tf.report import shift, style, tables
 from end2_tf.report.inputs import Evaluation
 
 SEVERITIES = {"c_2": ["all", 2], "c_1": ["all", 1], "c_3": ["all", 3], "fog_4": ["fog", 4], "fog_1": ["fog", 1]}
@@ -53,7 +54,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
 
 
 def test_sets_are_grouped_by_shift_and_ordered_by_severity(tmp_path: Path):
-    assert shift.shifts(_write(tmp_path)) == {
+    assert _write(tmp_path).shifts == {
         "all": {0: "test", 1: "c_1", 2: "c_2", 3: "c_3"},
         "fog": {0: "test", 1: "fog_1", 4: "fog_4"},
     }
@@ -86,7 +87,7 @@ def test_lines_are_the_rows(tmp_path: Path, drawn: list[Figure]):
         "ECE (%)",
         "Knowledge mean (nats)",
     ]
-    assert [panels[0].get_ylabel(), panels[4].get_ylabel()] == ["all", "fog"]
+    assert [panels[3].get_xlabel(), panels[7].get_xlabel()] == ["Severity: all", "Severity: fog"]
     for ax, metric in zip(panels, [*GROWTH] * 2, strict=True):
         severities = np.array([0, 1, 2, 3] if ax in panels[:4] else [0, 1, 4])
         found = {line.get_label(): line.get_xydata() for line in ax.get_lines()}
@@ -115,11 +116,29 @@ def test_bands_are_a_standard_deviation_wide(tmp_path: Path, drawn: list[Figure]
         assert_allclose(min(at_zero), scale * (middle - SPREAD[metric]))
 
 
+def test_a_far_away_nll_flattens_no_other(tmp_path: Path, drawn: list[Figure]):
+    rows = [dict(r, value=20 * r["value"]) if (r["model"], r["metric"]) == ("end", "nll") else r for r in _rows()]
+    for folder, changed in (("near", _rows()), ("far", rows)):
+        shift.draw(_write(tmp_path / folder, rows=changed))
+    near, far = (figure.axes[1].get_ylim()[1] for figure in drawn)
+    assert near > 0.8  # at severity 3
+    assert 0.8 < far < 3
+    assert drawn[1].axes[0].get_ylim() == drawn[0].axes[0].get_ylim()
+
+
+def test_the_table_shows_the_strongest_and_sets_of_no_severity(tmp_path: Path):
+    heads, lines = tables.shifted(_write(tmp_path))
+    assert list(dict.fromkeys(column.group for column in heads)) == ["test", "c_3", "fog_4", "jpeg"]
+    assert [line.cells[4].text for line in lines] == ["40.00", "40.10", "40.20", "40.30"]
+
+
 def test_on_the_page(tmp_path: Path):
     evaluation = _write(tmp_path / "evaluation")
     text = report.build(evaluation.folder, tmp_path / "out").read_text(encoding="utf-8")
     assert "Does it notice when inputs change?" in text
     assert "on the test set, severity 0" in text
+    (target,) = re.findall(r'<a href="#([^"]*)">drawn below</a>', text)
+    assert f'<h2 id="{target}">Does it notice when inputs change?' in text
     pixels = imread(tmp_path / "out" / "report" / "shift.png")[..., :3]
     assert 1000 < pixels.shape[1] <= 1700
     assert 0.02 < np.mean(pixels.min(axis=-1) < 0.9) < 0.95
