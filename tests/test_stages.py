@@ -79,6 +79,7 @@ def test_results_have_the_promised_columns_models_and_metrics(finished):
     assert single["n"] == "4"
     assert float(single["sd"]) > 0
     assert 0 < float(single["value"]) < 1
+    assert json.loads((finished / "results.json").read_text())["severities"] == {}  # no set comes in several
 
 
 def test_rows_agree_with_the_models_on_disk(finished):

@@ -54,7 +54,7 @@ def _draw_model(ax: Axes, evaluation: Evaluation, model: str, metric: str, sets:
     ax.plot(x, y, color=look.colour, linestyle=look.line, label=evaluation.label(model), zorder=above)
     sd = how.scale * np.array([_spread(evaluation, model, metric, sets[s]) for s in values])
     if sd.any():
-        ax.fill_between(x, y - sd, y + sd, color=look.colour, alpha=0.15, linewidth=0)
+        ax.fill_between(x, y - sd, y + sd, color=look.colour, alpha=0.1, linewidth=0)
 
 
 def _scale(ax: Axes, metric: str) -> None:
