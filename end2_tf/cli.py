@@ -12,7 +12,7 @@ from typing import NoReturn
 
 from absl import flags
 
-from end2_tf import commands, config, interrupts, registry, stages
+from end2_tf import commands, config, grid, interrupts, registry, stages
 from end2_tf.errors import ConfigError, End2Error, unknown
 from end2_tf.flags import FLAGS, QUERY, SERVE, SERVING, help_text
 from end2_tf.interrupts import Terminated
@@ -101,7 +101,9 @@ def listing() -> str:
     """Returns the names that flags and fields take."""
     experiments = registry.experiments()
     lines = ["Experiments (--experiment):", *(f"  {name}" for name in sorted(experiments))]
-    lines += ["", "Studies (--study):", *(f"  {name}" for name in sorted(registry.studies()))]
+    lines += ["", "Studies (--study):"]
+    for name, study in sorted(registry.studies().items()):
+        lines.append(f"  {name}" + (f" {commands.ANY_EXPERIMENT}" if isinstance(study, grid.Template) else ""))
     sources = [n for n in registry.names("data source") if n != "tfds"]
     lines += ["", "Data (data.name, data.auxiliary, data.ood):", *(f"  {name}" for name in sources)]
     lines += [

@@ -23,6 +23,7 @@ from end2_tf.tasks import Task
 from end2_tf.workdir import Workdir
 
 LAUNCHERS = ("local", "ray")
+ANY_EXPERIMENT = "of any experiment, with --experiment=NAME"
 
 
 def run(chosen: tuple[str, ...]) -> int:
@@ -179,21 +180,25 @@ def study() -> int:
 
     if FLAGS.study == "list":
         for name in sorted(registry.studies()):
-            print(f"{name}\n  {grid.find(name).question}")
+            found = grid.find(name)
+            whose = f" of {found.experiment}" if isinstance(found, grid.Study) else f" {ANY_EXPERIMENT}"
+            print(f"{name}{whose}\n  {found.question}")
         return 0
-    for name in ("experiment", "zoo", "input", "output"):
+    for name in ("zoo", "input", "output"):
         if FLAGS[name].value is not None:
             raise ConfigError(f"--study and --{name} were both given. Leave one out.")
     if FLAGS.stage != "all":
         raise ConfigError(f"--stage is {FLAGS.stage!r}, but a study runs whole. Leave --stage out.")
     if "://" in (FLAGS.zoo_dir or ""):
         raise ConfigError(f"--zoo_dir is {FLAGS.zoo_dir!r}, but a URL can't be written to. Name a folder.")
-    found = grid.find(FLAGS.study)
+    changes = [*(FLAGS["set"].value or []), *([] if FLAGS.seed is None else [f"seed={FLAGS.seed}"])]
+    found = grid.make(FLAGS.study, FLAGS.experiment, smoke=FLAGS.smoke, changes=changes)
     from end2_tf.study import StudyRun
 
-    changes = [*(FLAGS["set"].value or []), *([] if FLAGS.seed is None else [f"seed={FLAGS.seed}"])]
+    asked = [f"--study={FLAGS.study}", *([f"--experiment={FLAGS.experiment}"] if found.is_made else [])]
     given = [part for change in changes for part in ("--set", change)]
-    command = shlex.join(["python", "main.py", f"--study={FLAGS.study}", *["--smoke"][: FLAGS.smoke], *given])
+    command = shlex.join(["python", "main.py", *asked, *["--smoke"][: FLAGS.smoke], *given])
+    name = f"{FLAGS.study}_{found.experiment}" if found.is_made else FLAGS.study
     root, said = _root(found.experiment), set()
 
     def say(line: str) -> None:  # variants that share a stage say the same of it
@@ -203,7 +208,7 @@ def study() -> int:
 
     experiments = grid.experiments(found, smoke=FLAGS.smoke, changes=changes)
     run = StudyRun(
-        FLAGS.study,
+        name,
         found,
         {label: _run(found.experiment, each, root, command, say) for label, each in experiments.items()},
         command=command,
@@ -214,9 +219,9 @@ def study() -> int:
     if FLAGS.describe:
         print(run.describe())
         return 0
-    say(f"{FLAGS.study} in {root.path}" + (" (smoke: a small version)" if FLAGS.smoke else ""))
+    say(f"{name} in {root.path}" + (" (smoke: a small version)" if FLAGS.smoke else ""))
     page = run.run()
-    print(f"\n{run.page()}\nNumbers: {page.with_suffix('.csv')}\nPage:    {page}")
+    print(f"\n{run.page()}\nNumbers: {page.with_suffix('.csv')}\nPicture: {page.with_suffix('.png')}\nPage:    {page}")
     return 0
 
 

@@ -14,7 +14,12 @@ FLAGS = flags.FlagValues()
 
 def _define() -> None:
     flags.DEFINE_string("experiment", None, "Which experiment to run; --list names them.", flag_values=FLAGS)
-    flags.DEFINE_string("study", None, "Which study to run, on validation data; 'list' names them.", flag_values=FLAGS)
+    flags.DEFINE_string(
+        "study",
+        None,
+        "Which study to run, on validation data; 'list' names them, those of any experiment too.",
+        flag_values=FLAGS,
+    )
     flags.DEFINE_string(
         "stage", "all", f"all, or one of {', '.join((*STAGES, *ASKED_FOR, *SERVING))}.", flag_values=FLAGS
     )

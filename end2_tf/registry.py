@@ -12,6 +12,7 @@ import importlib
 import pkgutil
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from end2_tf.errors import ConfigError, unknown
 
@@ -99,16 +100,33 @@ def knows_outside(loss: str) -> bool:
 @functools.cache
 def _says(loss: str, what: str) -> bool:
     """Returns whether a loss's file sets a name to True; read without importing it."""
-    if loss not in names("loss"):
-        return False
-    tree = ast.parse((PACKAGE / FOLDERS["loss"] / f"{loss}.py").read_text(encoding="utf-8"))
-    return any(
-        isinstance(node, ast.Assign)
-        and isinstance(node.value, ast.Constant)
-        and node.value.value is True
-        and any(isinstance(target, ast.Name) and target.id == what for target in node.targets)
-        for node in tree.body
-    )
+    return loss in names("loss") and _constant("loss", loss, what) is True
+
+
+@functools.cache
+def widths(backbone: str) -> dict[str, Any]:
+    """Returns a backbone's options that say how wide it is, with their defaults: its file names them in `WIDTHS`.
+
+    Read without importing it, which would import TensorFlow; empty where the file names none.
+    """
+    named = _constant("backbone", backbone, "WIDTHS") or ()
+    if not named:
+        return {}
+    (logits,) = (n for n in _tree("backbone", backbone).body if isinstance(n, ast.FunctionDef) and n.name == "logits")
+    defaults = zip(logits.args.kwonlyargs, logits.args.kw_defaults, strict=True)
+    return {option.arg: ast.literal_eval(default) for option, default in defaults if option.arg in named and default}
+
+
+def _tree(kind: str, name: str) -> ast.Module:
+    return ast.parse((PACKAGE / FOLDERS[kind] / f"{name}.py").read_text(encoding="utf-8"))
+
+
+def _constant(kind: str, name: str, variable: str) -> Any:
+    """Returns the literal that a file gives a variable of its own, or None; read without importing it."""
+    for node in _tree(kind, name).body:
+        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == variable for t in node.targets):
+            return ast.literal_eval(node.value)
+    return None
 
 
 def class_name(name: str) -> str:

@@ -10,22 +10,24 @@ from pathlib import Path
 from end2_tf import study_tables, workdir
 from end2_tf.grid import Study
 from end2_tf.progress import Report
+from end2_tf.report import ablation
 from end2_tf.stages import Run
 from end2_tf.tasks import Task
 from end2_tf.zoo import results as zoo_results
 
-PAGES = "pages"  # the folder of a zoo that tables of studies are copied to
+PAGES = "pages"  # the folder of a zoo that pages of studies are copied to
+NAME = "study"  # of the files in a workdir: those of the study that ran last, as results.csv is of the last run
 
 
 class StudyRun:
     """One study in one workdir.
 
     Args:
-        name: Of the study.
+        name: Of the study's files in a zoo.
         study: Its values.
         runs: One of each variant, by label, all in the same workdir.
-        command: The command line that repeats this, for the tables.
-        zoo_dir: A zoo that the tables are copied to.
+        command: The command line that repeats this, for the page.
+        zoo_dir: A zoo that page, numbers and picture are copied to.
         is_small: Whether the runs are small versions, whose numbers say nothing.
         say: Prints a line for the user.
     """
@@ -47,7 +49,7 @@ class StudyRun:
         self.root = self.first.root
 
     def run(self) -> Path:
-        """Trains and evaluates what isn't there, writes study.csv and study.md; returns the path of the latter."""
+        """Trains and evaluates what isn't there, writes study.csv, .png and .md; returns the path of the latter."""
         if self.first.download:
             from end2_tf.data import dataset
 
@@ -127,8 +129,8 @@ class StudyRun:
     def lines(self) -> list[study_tables.Line]:
         return study_tables.lines(self.results, {label: run.plan.ensemble.digest for label, run in self.runs.items()})
 
-    def page(self) -> str:
-        """Returns study.md."""
+    def page(self, name: str = NAME) -> str:
+        """Returns the page; its picture is `<name>.png` beside it."""
         lines, columns = self.lines, self.study.columns
         tables = [study_tables.in_domain(lines, columns), study_tables.detection(lines, columns)]
         parts = [
@@ -136,21 +138,41 @@ class StudyRun:
             self.study.question,
             "**A small version, for trying: its numbers say nothing.**" if self.is_small else "",
             study_tables.protocol(lines, self.study.experiment, self.study.methods),
+            self.study.reference,
+            f"![{self.study.title}]({name}.png)",
+            f"*{ablation.caption(lines, study_tables.SPLIT, self._sizes)}*",
             *(zoo_results.markdown(table) for table in tables if table),
             study_tables.legend(columns),
             "What each variant changes:",
-            "\n".join(study_tables.changes(self.study.plain_variants)),
+            "\n".join(study_tables.changes({"all variants": self.study.plain_base, **self.study.plain_variants})),
             f"Made by `{self.command}`.",
         ]
         return "\n\n".join(part for part in parts if part) + "\n"
 
+    @property
+    def _sizes(self) -> dict[str, int]:
+        return next(iter(self.results.values()))["counts"]
+
+    def picture(self) -> bytes:
+        """Returns the picture as PNG."""
+        small = ", a small version" if self.is_small else ""
+        return ablation.draw(
+            self.lines,
+            title=f"{self.study.title} ({self._sizes[study_tables.SPLIT]:,} {study_tables.SPLIT} inputs{small})",
+            inside=study_tables.SPLIT,
+            sets=study_tables.ood_sets(self.lines),
+            columns=self.study.columns,
+            axis=self.study.axis,
+        )
+
     def _write(self) -> Path:
-        texts = {"csv": study_tables.to_csv(self.lines, self.command), "md": self.page()}
-        for suffix, text in texts.items():
-            workdir.write_text(self.root.path / f"study.{suffix}", text)
-            if self.zoo_dir is not None:
-                workdir.write_text(self.zoo_dir / PAGES / f"{self.name}.{suffix}", text)
-        return self.root.path / "study.md"
+        picture, numbers = self.picture(), study_tables.to_csv(self.lines, self.command)
+        places = [self.root.path / NAME, *([self.zoo_dir / PAGES / self.name] if self.zoo_dir is not None else [])]
+        for place in places:
+            workdir.write_atomically(place.with_name(f"{place.name}.png"), functools.partial(_write_bytes, picture))
+            workdir.write_text(place.with_name(f"{place.name}.csv"), numbers)
+            workdir.write_text(place.with_name(f"{place.name}.md"), self.page(place.name))
+        return self.root.path / f"{NAME}.md"
 
     def describe(self) -> str:
         """Returns what the study is, what is done and what is to do; runs nothing."""
@@ -177,3 +199,7 @@ class StudyRun:
         to_train = f"{len(ensembles)} ensemble{'' if len(ensembles) == 1 else 's'} to train"
         lines += ["", f"{to_train}, {len(recordings)} recordings to make, {num} students to train."]
         return "\n".join(lines)
+
+
+def _write_bytes(content: bytes, path: Path) -> None:
+    path.write_bytes(content)

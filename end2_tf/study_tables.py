@@ -55,9 +55,11 @@ class Line:
 def lines(results: Mapping[str, Results], ensembles: Mapping[str, str]) -> list[Line]:
     """Returns a study's lines: each variant's students, or without any its members, after their teachers.
 
+    Where all variants have one ensemble, it and its members stand first.
+
     Args:
         results: Of each variant's evaluation, by label.
-        ensembles: Each variant's ensemble, by its digest; one that all share stands first, once.
+        ensembles: Each variant's ensemble, by its digest.
     """
     shared = len(set(ensembles.values())) == 1
     found: list[Line] = []
@@ -67,11 +69,13 @@ def lines(results: Mapping[str, Results], ensembles: Mapping[str, str]) -> list[
             suffix = "" if shared else f", {label}"
             found.append(Line(f"ensemble of {each['num_members']}{suffix}", "" if shared else label, "ensemble", each))
         models = list(dict.fromkeys(row["model"] for row in each["rows"]))
+        methods = each["config"]["student"]["methods"]
+        if number == 0 and shared and methods:
+            found.append(Line("one member", "", "single", each))
         num = each["config"]["transfer"]["num_members"]
         if "teacher" in models and (num, ensembles[label]) not in taught:
             taught.add((num, ensembles[label]))
             found.append(Line(f"ensemble of the first {num}", label, "teacher", each))
-        methods = each["config"]["student"]["methods"]
         if not methods:
             found.append(Line(f"one member, {label}", label, "single", each))
         found += [Line(label if len(methods) == 1 else f"{label}: {m}", label, m, each) for m in methods]
@@ -103,15 +107,19 @@ def in_domain(found: list[Line], columns: tuple[str, ...]) -> Table:
 
 def detection(found: list[Line], columns: tuple[str, ...]) -> Table:
     """Returns the table of how OOD sets are told from validation inputs, per cent; empty without any."""
-    rows = (row for line in found for row in line.results["rows"])
-    names = dict.fromkeys(r["dataset"] for r in rows if r["metric"].startswith(_OOD))
     shown = [
         (name, metric, f"{name}, {metric.removeprefix(_OOD).removeprefix('auroc_').replace('_', ' ')}", 100.0, 1)
-        for name in names
+        for name in ood_sets(found)
         for metric in columns
         if metric.startswith(_OOD)
     ]
     return _table(found, shown) if shown else []
+
+
+def ood_sets(found: list[Line]) -> list[str]:
+    """Returns the names of the OOD sets that were measured on."""
+    rows = (row for line in found for row in line.results["rows"])
+    return list(dict.fromkeys(row["dataset"] for row in rows if row["metric"].startswith(_OOD)))
 
 
 def _table(found: list[Line], shown: list[tuple[str, str, str, float, int]]) -> Table:
@@ -135,7 +143,7 @@ def protocol(found: list[Line], experiment: str, methods: tuple[str, ...]) -> st
     Args:
         found: The study's lines.
         experiment: Its name.
-        methods: By which students are trained unless a variant says otherwise.
+        methods: By which students are trained unless a variant says otherwise; empty where each variant does.
     """
     first = found[0].results
     evaluations = {id(line.results): line.results for line in found}
@@ -143,7 +151,9 @@ def protocol(found: list[Line], experiment: str, methods: tuple[str, ...]) -> st
     trained = ""
     if students:
         used = [tuple(student["methods"]) for student in students]
-        methods = methods if methods in used else used[0]  # a user may have set others for all
+        if methods and methods not in used:  # a user may have set others for all
+            methods = used[0]
+        by = f"by `{', '.join(methods)}` unless a line says otherwise" if methods else "by the method that a line names"
         seeds = sorted(
             {
                 student.get("seeds_of", {}).get(m, student["num_seeds"])
@@ -152,10 +162,7 @@ def protocol(found: list[Line], experiment: str, methods: tuple[str, ...]) -> st
             }
         )
         epochs = sorted({student["epochs"] for student in students})
-        trained = (
-            f", students by `{', '.join(methods)}` unless a line says otherwise, {_range(epochs)} epochs, "
-            f"{_range(seeds)} seed{'' if seeds == [1] else 's'} each"
-        )
+        trained = f", students {by}, {_range(epochs)} epochs, {_range(seeds)} seed{'' if seeds == [1] else 's'} each"
     members = _range(sorted({each["num_members"] for each in evaluations.values()}))
     further = [f"{name} {num:,}" for name, num in first["counts"].items() if name != SPLIT]
     sets = f", told from {', '.join(further)}" if further else ""

@@ -55,6 +55,7 @@ def test_list_names_everything(capsys):
     for name in (
         "spirals_mlp_end2",
         "fashion_mnist_mlp_inputs",
+        "temperature of any experiment, with --experiment=NAME",
         "own_data_end2",
         "ring",
         "vgg16",
@@ -69,7 +70,9 @@ def test_studies_are_listed_with_their_questions(capsys):
     code, out, _ = _run(capsys, "--study=list")
     assert code == 0
     lines = out.splitlines()
-    assert lines[lines.index("fashion_mnist_mlp_members") + 1].endswith("does a student need to learn from?")
+    asked = lines.index("num_members of any experiment, with --experiment=NAME")
+    assert lines[asked + 1].endswith("does a student need to learn from?")
+    assert "fashion_mnist_mlp_inputs of fashion_mnist_mlp_end2" in lines
 
 
 @pytest.mark.parametrize(
@@ -85,6 +88,9 @@ def test_studies_are_listed_with_their_questions(capsys):
         (["--experiment=spirals_mlp_end2", "--jobs=two"], "flag --jobs=two"),
         (["--study=fashion_mnist_mlp_input"], "Did you mean 'fashion_mnist_mlp_inputs'"),
         (["--study=fashion_mnist_mlp_inputs", "--experiment=x"], "--study and --experiment were both given"),
+        (["--study=temperature"], "--study=temperature can be asked of any experiment, but --experiment is missing"),
+        (["--study=temperature", "--experiment=spiral"], "--experiment is 'spiral', which isn't an experiment. Did"),
+        (["--study=aux_share", "--experiment=own_data_end2"], "there is no share of auxiliary inputs to vary"),
         (["--study=fashion_mnist_mlp_inputs", "--stage=student"], "a study runs whole. Leave --stage out."),
         (["--study=fashion_mnist_mlp_inputs", "--set=evaluation.split=test"], "Set evaluation.split=validation."),
         (["--study=fashion_mnist_mlp_inputs", "--set=data.ood=mnist"], "'mnist', a test set of the experiment"),

@@ -1,5 +1,6 @@
 """A new data set, backbone, loss or experiment is one new file each."""
 
+import inspect
 import shutil
 import subprocess
 import sys
@@ -76,12 +77,23 @@ def test_one_new_file_each_and_no_edit_elsewhere(tmp_path):
 
 
 def test_studies_are_found_like_experiments():
-    assert set(registry.studies()) >= {"fashion_mnist_mlp_inputs", "fashion_mnist_mlp_loss"}
+    assert set(registry.studies()) >= {"fashion_mnist_mlp_inputs", "temperature"}
 
 
 def test_names_are_files():
     assert {"spirals", "ring", "own_data"} <= set(registry.names("data source"))
     assert not any(name.startswith("_") for kind in registry.FOLDERS for name in registry.names(kind))
+
+
+def test_backbones_name_their_widths_which_are_read_without_importing_them():
+    assert registry.widths("mlp") == {"hidden": (64, 64, 64)}
+    assert registry.widths("cnn") == {"filters": (16, 32, 64), "dense": 64}
+    assert registry.widths("vgg16") == {"dense": 2048}
+    assert registry.widths("auto") == registry.widths("resnet50") == {}
+    for name in registry.names("backbone"):
+        parameters = inspect.signature(registry.module("backbone", name, "backbone").logits).parameters
+        assert registry.widths(name) == {option: parameters[option].default for option in registry.widths(name)}
+        assert len(registry.widths(name)) == len(getattr(registry.module("backbone", name, "backbone"), "WIDTHS", ()))
 
 
 def test_every_loss_file_defines_its_class():

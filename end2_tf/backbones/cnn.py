@@ -7,6 +7,8 @@ import keras
 from end2_tf.config import Count as Units
 from end2_tf.config import ShareBelowOne as Share
 
+WIDTHS = ("filters", "dense")  # what the study `capacity` scales
+
 
 def logits(
     features: keras.KerasTensor,

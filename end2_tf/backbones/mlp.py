@@ -9,6 +9,8 @@ import keras
 from end2_tf.config import Count as Units
 from end2_tf.config import ShareBelowOne as Share
 
+WIDTHS = ("hidden",)  # what the study `capacity` scales
+
 
 def logits(
     features: keras.KerasTensor,

@@ -8,6 +8,7 @@ from end2_tf.config import Count as Units
 from end2_tf.config import ShareBelowOne as Share
 from end2_tf.layers import AveragePoolingTo
 
+WIDTHS = ("dense",)  # what the study `capacity` scales: 56 of the 70 million weights
 BLOCKS = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))  # (filters, convolutions)
 
 

@@ -1,18 +1,23 @@
 """How the recipe of `fashion_mnist_mlp_end2` was chosen: one thing varied at a time.
 
 The OOD sets are none that the experiment is tested on: photographs in grey, what auxiliary images are made like but
-with another seed, stripes, which are like no auxiliary image, and corrupted validation images.
+with another seed, stripes, which are like no auxiliary image, and corrupted validation images. Questions that any
+experiment can be asked are files of their own: `loss`, `temperature`, `num_members`, `aux_share`, `capacity`.
 """
 
 import dataclasses
 from typing import Any
 
-from end2_tf.config import Augmentation, Method, Source
+from end2_tf.config import Augmentation, Source
 from end2_tf.experiments._images import TRANSFER
 from end2_tf.grid import Study
-from end2_tf.studies._fashion_mnist import BASE, GREY
+from end2_tf.studies import _ood
 
-_COMMON: dict[str, Any] = {"experiment": "fashion_mnist_mlp_end2", "methods": ("end2_aux",), "base": BASE}
+_COMMON: dict[str, Any] = {
+    "experiment": "fashion_mnist_mlp_end2",
+    "methods": ("end2_aux",),
+    "base": _ood.base("fashion_mnist"),
+}
 
 
 def _deformed(strength: float) -> Augmentation:
@@ -44,14 +49,12 @@ STUDIES = {
     ),
     "fashion_mnist_mlp_auxiliary": Study(
         title="Auxiliary inputs",
-        question="Which auxiliary images teach a student where the members disagree, and how large a share?",
+        question="Which auxiliary images teach a student where the members disagree?",
         variants={
             "none": {"student.methods": ("end2",)},
             "cifar100": {"data.auxiliary": Source("cifar100")},
-            "procedural": {"data.auxiliary": Source("procedural", GREY)},
-            "both, a third": {"transfer.auxiliary_share": 1 / 3},
-            "both, a fifth": {"transfer.auxiliary_share": 0.2},
-            "both, half": {"transfer.auxiliary_share": 0.5},
+            "procedural": {"data.auxiliary": Source("procedural", {"size": 28, "channels": 1})},
+            "both": {},
         },
         **_COMMON,
     ),
@@ -76,40 +79,6 @@ STUDIES = {
         },
         **_COMMON,
     ),
-    "fashion_mnist_mlp_loss": Study(
-        title="Losses",
-        question="Does the recommended loss beat the published ones, with the same student, inputs and budget?",
-        variants={
-            "mean and precision": {},
-            "mean alone (EnD)": {"student.methods": ("end_aux",)},
-            **{
-                f"likelihood, T0 = {temperature:g}": {
-                    "student.methods": ("end2_nll_aux",),
-                    "methods.end2_nll_aux.temperature": temperature,
-                }
-                for temperature in (1.0, 2.5, 10.0)
-            },
-            **{
-                f"proxy, {direction} KL, +1": {
-                    "student.methods": ("end2_proxy_aux",),
-                    "methods.end2_proxy_aux": Method(f"proxy_{direction}_kl", offset=1.0, auxiliary=True),
-                }
-                for direction in ("forward", "reverse")
-            },
-        },
-        **_COMMON,
-    ),
-    "fashion_mnist_mlp_members": Study(
-        title="Number of members",
-        question="How many members does a student need to learn from?",
-        variants={
-            "all": {},
-            "10 members": {"transfer.num_members": 10},
-            "5 members": {"transfer.num_members": 5},
-        },
-        smoke={"transfer.num_members": 2},
-        **_COMMON,
-    ),
     "fashion_mnist_mlp_length": Study(
         title="Length of the training",
         question="How long does it pay to train a student, and what is averaging its weights worth?",
@@ -127,13 +96,5 @@ STUDIES = {
             **{f"labels {share:g}": {"methods.end2_aux.labels": share} for share in (0.1, 0.2, 0.3, 0.5)},
         },
         **_COMMON,
-    ),
-    "fashion_mnist_mlp_capacity": Study(
-        title="Capacity of the student",
-        question="What does a smaller or larger student gain or lose, beside a network of its size on labels alone?",
-        variants={
-            f"hidden layers of {width}": {"student.options": {"hidden": [width, width]}} for width in (128, 256, 512)
-        },
-        **{**_COMMON, "methods": ("single_matched", "end2_aux")},
     ),
 }
