@@ -75,7 +75,8 @@ def lines(results: Mapping[str, Results], ensembles: Mapping[str, str]) -> list[
         num = each["config"]["transfer"]["num_members"]
         if "teacher" in models and (num, ensembles[label]) not in taught:
             taught.add((num, ensembles[label]))
-            found.append(Line(f"ensemble of the first {num}", label, "teacher", each))
+            first = "the first member" if num == 1 else f"ensemble of the first {num}"
+            found.append(Line(first, label, "teacher", each))
         if not methods:
             found.append(Line(f"one member, {label}", label, "single", each))
         found += [Line(label if len(methods) == 1 else f"{label}: {m}", label, m, each) for m in methods]

@@ -93,6 +93,10 @@ def test_a_study_from_its_description_to_its_tables(tmp_path, monkeypatch, capsy
     page = (workdir / "study.md").read_text()
     assert page in out
     assert page.startswith("# Small\n\nWhat pays?\n")
+    assert (
+        "![Small](study.png)\n\n*Students, one seed each (n = 1), on 200 validation inputs; OOD AUROC tells far" in page
+    )
+    assert '- all variants: `evaluation.split="validation"`' in page
     assert "Measured on 200 validation inputs, told from far 100." in page
     assert "Made by `python main.py --study=tiny`." in page
     assert "| ensemble of the first 2 |" in page
@@ -100,9 +104,10 @@ def test_a_study_from_its_description_to_its_tables(tmp_path, monkeypatch, capsy
     assert [line.replace("as it is", "the same") for line in table] == [
         line for line in page.splitlines() if line.startswith("| the same")
     ]
-    for suffix in ("md", "csv"):
+    for suffix in ("csv", "png"):
         copy = tmp_path / "zoo" / "pages" / f"tiny.{suffix}"
         assert copy.read_bytes() == (workdir / f"study.{suffix}").read_bytes()
+    assert (tmp_path / "zoo" / "pages" / "tiny.md").read_text() == page.replace("](study.png)", "](tiny.png)")
 
     with open(workdir / "study.csv", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))

@@ -63,17 +63,19 @@ def _labels(monkeypatch):
     )
 
 
-def test_the_ensemble_stands_first_and_a_teacher_before_its_students(lines):
+def test_the_ensemble_and_its_members_stand_first_and_a_teacher_before_its_students(lines):
     assert [line.label for line in lines] == [
         "ensemble of 20",
+        "one member",
         "as | is",
         "ensemble of the first 5",
         "few: end",
         "few: end2",
         "again",
     ]
-    assert [(line.variant, line.model) for line in lines][:3] == [
+    assert [(line.variant, line.model) for line in lines][:4] == [
         ("", "ensemble"),
+        ("", "single"),
         ("as | is", "end2_aux"),
         ("few", "teacher"),
     ]
@@ -105,11 +107,12 @@ def test_tables_are_mean_spread_and_n(lines):
     table = study_tables.in_domain(lines, COLUMNS)
     assert table[0] == ["variant", "error %", "NLL", "KL", "PRR", "ECE %", "rank corr.", "knowledge ratio"]
     assert table[1][:4] == ["ensemble of 20", "9.51", "–", "–"]
-    assert table[2][:4] == ["as | is", "9.52 ± 0.12 (3)", "–", "0.0123 ± 0.0002 (3)"]
+    assert table[2][:4] == ["one member", "10.00 ± 0.10 (20)", "–", "–"]
+    assert table[3][:4] == ["as | is", "9.52 ± 0.12 (3)", "–", "0.0123 ± 0.0002 (3)"]
     assert {len(line) for line in table} == {8}
     ood = study_tables.detection(lines, (*COLUMNS, "ood_fpr95_total"))
     assert ood[0] == ["variant", "ring, total", "ring, knowledge", "ring, fpr95 total"]
-    assert ood[2] == ["as | is", "–", "88.8 ± 1.0 (3)", "50.0 ± 1.0 (3)"]
+    assert ood[3] == ["as | is", "–", "88.8 ± 1.0 (3)", "50.0 ± 1.0 (3)"]
     assert study_tables.detection(lines, ("error",)) == []
 
 
@@ -127,7 +130,7 @@ def test_csv_has_every_number_once(lines):
         "command": "python main.py --study=x",
     }
     assert [r["mean"] for r in found if (r["variant"], r["metric"]) == ("as | is", "nll")] == [""]
-    assert len(found) == 2 + 5 + 1 + 1 + 1 + 5
+    assert len(found) == 2 + 1 + 5 + 1 + 1 + 1 + 5
 
 
 def test_protocol_says_what_was_done(lines):
@@ -136,6 +139,7 @@ def test_protocol_says_what_was_done(lines):
         "`spirals`: 20 members, students by `end2_aux` unless a line says otherwise, 50 to 100 epochs, 1 to 3" in text
     )
     assert "`end2_aux`" in study_tables.protocol(lines, "spirals", ("end3",))  # the first variant's
+    assert "students by the method that a line names, 50 to 100" in study_tables.protocol(lines, "spirals", ())
     assert "Measured on 5,000 validation inputs, told from ring 2,000." in text
 
 

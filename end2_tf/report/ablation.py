@@ -6,6 +6,7 @@ deviations over students (seeds), or over members where a member stands for all.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -25,8 +26,14 @@ _WIDTH = 9.8  # inches; at 150 a page's 1280 pixels show it at 87 %
 _ROW = 0.2  # inches a category
 _MARKERS = ("o", "s", "D", "^", "v", "P", "X")
 _APART = 0.012  # of the axis: what curves are moved by, so that their bars don't lie on one another
-_FAR = 0.8  # of the range of students and ensemble: a member farther away than this is named at the border instead
+_FAR = 0.8  # of the range of the others: a value farther away than this is named at the border instead
+_ROOM = 0.11  # of the range: what a line of text at the border takes
+_SMALL = 0.3  # of the range: where all but one place have less than this, that place is outside
+_NOTE: dict[str, Any] = {"fontsize": 7, "bbox": {"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 0.8}}
 _ARROWS = {-1: " ↓", 0: "", 1: " ↑"}
+
+
+_READING = "In titles, ↓ says that lower is better, ↑ that higher is; a number with an arrow in a panel lies beyond it."
 
 
 class Measured(Protocol):
@@ -86,10 +93,10 @@ def draw(
             if axis is not None:
                 _curves(ax, panel, varied, shared, axis)
                 if (row + 1, column) not in places:
-                    ax.set_xlabel(axis.label)
+                    ax.set_xlabel(axis.label, fontsize=8)
             else:
                 _dots(ax, panel, varied, shared)
-                ax.set_yticks(range(len(varied)), [line.label for line in varied] if column == 0 else [])
+                ax.set_yticks(range(len(varied)), [line.label if column == 0 else "" for line in varied])
         handles = {str(h.get_label()): h for ax in fig.axes for h in ax.get_legend_handles_labels()[0]}
         fig.suptitle(title, fontsize=10.5)
         fig.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=3, handlelength=2.6)
@@ -119,27 +126,51 @@ def _title(ax: Axes, panel: Panel, inside: str) -> None:
     ax.set_title(f"{label}{f' ({how.unit})' if how.unit else ''}{_ARROWS[how.better]}", fontsize=8.5)
 
 
-def _curves(ax: Axes, panel: Panel, varied: Sequence[Measured], shared: Mapping[str, Measured], axis: Axis) -> None:
+@dataclasses.dataclass(frozen=True)
+class _Point:
+    """One value of one model: where it is along the varied axis, and its metric in the unit of the panel."""
+
+    place: float
+    value: float
+    sd: float  # 0 where there is none
+    n: int
+    colour: str
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        return self.value - self.sd, self.value + self.sd
+
+
+def _point(line: Measured, panel: Panel, place: float, colour: str) -> _Point | None:
+    row = line.row(*panel)
+    if row is None or row["value"] is None:
+        return None
     scale = style.metric(panel[1]).scale
+    return _Point(place, scale * row["value"], scale * (row["sd"] or 0.0), row["n"], colour)
+
+
+def _curves(ax: Axes, panel: Panel, varied: Sequence[Measured], shared: Mapping[str, Measured], axis: Axis) -> None:
     models = [model for model in style.in_order(line.model for line in varied) if model != ENSEMBLE]
     low, high = min(axis.positions.values()), max(axis.positions.values())
     if axis.is_log:
         ax.set_xscale("log")
-    reach: list[float] = []
+    drawn: list[_Point] = []
     for number, model in enumerate(models):
-        points = _points([line for line in varied if line.model == model], panel, axis)
+        look = style.of(model, models)
+        placed = [(line, axis.positions[line.variant]) for line in varied if line.model == model]
         if model == TEACHER and ENSEMBLE in shared:  # of all members it is the ensemble
-            points += _points([shared[ENSEMBLE]], panel, axis, high)
+            placed.append((shared[ENSEMBLE], high))
+        placed.sort(key=lambda pair: pair[1])
+        points = [p for line, x in placed if (p := _point(line, panel, x, look.colour)) is not None]
         if not points:
             continue
-        x, y, sd, n = (np.array(part) for part in zip(*points, strict=True))
         aside = _APART * (number - (len(models) - 1) / 2)
-        x = x * (high / low) ** aside if axis.is_log else x + aside * (high - low)
-        look = style.of(model, models)
+        moved = [p.place * (high / low) ** aside if axis.is_log else p.place + aside * (high - low) for p in points]
+        label = "Ensemble of those members" if model == TEACHER else look.label
         ax.errorbar(
-            x,
-            scale * y,
-            yerr=scale * sd,
+            moved,
+            [p.value for p in points],
+            yerr=[p.sd for p in points],
             color=look.colour,
             linestyle=look.line,
             marker=_MARKERS[number % len(_MARKERS)],
@@ -147,105 +178,142 @@ def _curves(ax: Axes, panel: Panel, varied: Sequence[Measured], shared: Mapping[
             linewidth=1.4,
             elinewidth=1.1,
             capsize=2,
-            label=f"{look.label}{_counted(set(n.tolist()))}",
+            label=f"{label}{_counted({p.n for p in points})}",
         )
-        reach += [*(scale * (y - sd)), *(scale * (y + sd))]
+        drawn += points
     ax.set_xticks(sorted(axis.positions.values()), [f"{x:.3g}" for x in sorted(axis.positions.values())])
     ax.xaxis.set_minor_locator(NullLocator())
-    _references(ax, panel, shared, reach, across=True)
-
-
-def _points(
-    lines: Sequence[Measured], panel: Panel, axis: Axis, position: float | None = None
-) -> list[tuple[float, float, float, int]]:
-    """Returns (position, value, sd or 0, n) of lines that have the metric, from left to right."""
-    found = []
-    for line in lines:
-        row = line.row(*panel)
-        if row is not None and row["value"] is not None:
-            where = axis.positions[line.variant] if position is None else position
-            found.append((where, row["value"], row["sd"] or 0.0, row["n"]))
-    return sorted(found)
+    _finish(ax, panel, shared, drawn, across=True)
 
 
 def _counted(counts: Collection[int]) -> str:
     return "" if max(counts) == 1 else f", n = {_range(counts)}"
 
 
+def _range(counts: Collection[int]) -> str:
+    return f"{min(counts)}" if len(counts) == 1 else f"{min(counts)} to {max(counts)}"
+
+
 def _dots(ax: Axes, panel: Panel, varied: Sequence[Measured], shared: Mapping[str, Measured]) -> None:
-    scale = style.metric(panel[1]).scale
     models = [line.model for line in varied]
-    reach: list[float] = []
+    drawn: list[_Point] = []
     for place, line in enumerate(varied):
-        row = line.row(*panel)
-        if row is None or row["value"] is None:
-            continue
-        value, sd = scale * row["value"], scale * (row["sd"] or 0.0)
         look = style.of(line.model, models)
+        point = _point(line, panel, place, look.colour)
+        if point is None:
+            continue
         ax.errorbar(
-            value,
+            point.value,
             place,
-            xerr=sd,
+            xerr=point.sd,
             color=look.colour,
             marker="o",
             markersize=4.5,
             elinewidth=1.4,
             capsize=2,
             linestyle="none",
-            label=f"{look.label}{_counted({row['n']})}",
+            label=f"{look.label}{_counted({point.n})}",
         )
-        reach += [value - sd, value + sd]
+        drawn.append(point)
     ax.set_ylim(len(varied) - 0.4, -0.6)
     ax.locator_params(axis="x", nbins=5)
-    _references(ax, panel, shared, reach, across=False)
+    _finish(ax, panel, shared, drawn, across=False)
 
 
-def _references(ax: Axes, panel: Panel, shared: Mapping[str, Measured], reach: list[float], *, across: bool) -> None:
+def _finish(ax: Axes, panel: Panel, shared: Mapping[str, Measured], drawn: Sequence[_Point], *, across: bool) -> None:
     """Draws the ensemble and a single member as lines, and sets the limits of the values.
+
+    What would leave too little room for the rest is outside them: a single member far off, and the points of one place.
 
     Args:
         ax: The panel.
         panel: What it shows.
         shared: The models that all variants have in common.
-        reach: Values that must be within the limits.
-        across: Whether lines are horizontal.
+        drawn: The points.
+        across: Whether values are along the vertical axis, and lines horizontal.
     """
-    scale = style.metric(panel[1]).scale
     line, band = (ax.axhline, ax.axhspan) if across else (ax.axvline, ax.axvspan)
-    found = {model: shared[model].row(*panel) for model in (ENSEMBLE, SINGLE) if model in shared}
-    rows = {model: row for model, row in found.items() if row is not None and row["value"] is not None}
-    if ENSEMBLE in rows:
-        value = scale * rows[ENSEMBLE]["value"]
-        reach.append(value)
+    found = {model: _point(shared[model], panel, 0, "") for model in (ENSEMBLE, SINGLE) if model in shared}
+    ensemble, single = found.get(ENSEMBLE), found.get(SINGLE)
+    always = []
+    if ensemble is not None:
         look = style.of(ENSEMBLE)
-        line(value, color=look.colour, linewidth=1.1, zorder=1.5, label=shared[ENSEMBLE].label.capitalize())
-    low, high = min(reach), max(reach)
-    width = high - low or abs(high) or 1.0
-    if SINGLE in rows:
-        row, look = rows[SINGLE], style.of(SINGLE)
-        value, sd = scale * row["value"], scale * (row["sd"] or 0.0)
-        if low - _FAR * width <= value <= high + _FAR * width:
-            line(value, color=look.colour, linewidth=1.1, zorder=1.4, label=_member_label(row))
-            band(value - sd, value + sd, color=look.colour, alpha=0.15, linewidth=0, zorder=1)
-            low, high = min(low, value), max(high, value)
+        line(ensemble.value, color=look.colour, linewidth=1.1, zorder=1.5, label=shared[ENSEMBLE].label.capitalize())
+        always = [ensemble.value]
+    outlier = _outlier(drawn, always)
+    reach = [*always, *(end for point in drawn if point.place != outlier for end in point.ends)]
+    low, high = _widened(min(reach), max(reach), [p.value for p in drawn if p.place == outlier])
+    if single is not None:
+        look = style.of(SINGLE)
+        if _widened(low, high, [single.value]) != (low, high) or low <= single.value <= high:
+            label = f"{look.label}{_counted({single.n})}"
+            line(single.value, color=look.colour, linewidth=1.1, zorder=1.4, label=label)
+            band(*single.ends, color=look.colour, alpha=0.15, linewidth=0, zorder=1)
+            low, high = _widened(low, high, [single.value])
         else:
-            _name_at_the_border(ax, style.number(row["value"], panel[1]), is_above=value > high, across=across)
-    margin = 0.07 * (high - low or abs(high) or 1.0)
-    (ax.set_ylim if across else ax.set_xlim)(low - margin, high + margin)
+            _name_single(ax, _printed(single, panel), is_above=single.value > high, across=across)
+    width = high - low or abs(high) or 1.0
+    above, below = (
+        [p for p in drawn if p.place == outlier and is_beyond(p.value)]
+        for is_beyond in (lambda value: value > high + 0.07 * width, lambda value: value < low - 0.07 * width)
+    )
+    room = _ROOM if across else 0.0  # for a value written at the border
+    (ax.set_ylim if across else ax.set_xlim)(
+        low - (0.07 + room * len(below)) * width, high + (0.07 + room * len(above)) * width
+    )
+    for is_above, named in ((True, above), (False, below)):
+        for number, point in enumerate(sorted(named, key=lambda p: p.value, reverse=is_above)):
+            _name_point(ax, point, _printed(point, panel), number, is_above=is_above, across=across)
 
 
-def _member_label(row: Mapping[str, Any]) -> str:
-    return f"{style.of(SINGLE).label}{_counted({row['n']})}"
+def _widened(low: float, high: float, values: Sequence[float]) -> tuple[float, float]:
+    """Returns the range with those of the values in it that aren't too far off."""
+    width = high - low or abs(high) or 1.0
+    near = [value for value in values if low - _FAR * width <= value <= high + _FAR * width]
+    return min([low, *near]), max([high, *near])
 
 
-def _name_at_the_border(ax: Axes, value: str, *, is_above: bool, across: bool) -> None:
+def _outlier(drawn: Sequence[_Point], always: Sequence[float]) -> float | None:
+    """Returns the place without whose points all others, and `always`, have a small share of the range; or None."""
+    found: list[tuple[float, float]] = []
+    for place in {point.place for point in drawn}:
+        kept = [*always, *(end for point in drawn if point.place != place for end in point.ends)]
+        if len({point.place for point in drawn}) > 2:
+            found.append((max(kept) - min(kept), place))
+    everything = [*always, *(end for point in drawn for end in point.ends)]
+    width, place = min(found, default=(np.inf, 0.0))
+    return place if width < _SMALL * (max(everything) - min(everything)) else None
+
+
+def _printed(point: _Point, panel: Panel) -> str:
+    digits = style.metric(panel[1]).digits
+    spread = f" ± {point.sd:.{digits}f}" if point.sd else ""
+    return f"{point.value:.{digits}f}{spread}"
+
+
+def _name_single(ax: Axes, value: str, *, is_above: bool, across: bool) -> None:
     """Writes a single member's value where its line would be beyond the panel."""
     if across:
         text, x, y = f"single {value} {'↑' if is_above else '↓'}", 0.98, 0.97 if is_above else 0.03
     else:
         text, x, y = (f"single {value} →", 0.98, 0.02) if is_above else (f"← single {value}", 0.02, 0.02)
     horizontal, vertical = "right" if x > 0.5 else "left", "top" if y > 0.5 else "bottom"
-    ax.text(x, y, text, transform=ax.transAxes, fontsize=7, color="#666666", ha=horizontal, va=vertical)
+    ax.text(x, y, text, transform=ax.transAxes, color="#666666", ha=horizontal, va=vertical, **_NOTE)
+
+
+def _name_point(ax: Axes, point: _Point, value: str, number: int, *, is_above: bool, across: bool) -> None:
+    """Writes a point's value at the border that it is beyond, the `number`th of its place."""
+    if across:
+        low, high = ax.get_xlim()
+        is_left = point.place < (np.sqrt(low * high) if ax.get_xscale() == "log" else (low + high) / 2)
+        text = f" {'↑' if is_above else '↓'} {value} "
+        y = 0.95 - 0.09 * number if is_above else 0.05 + 0.09 * number
+        where, horizontal = ax.get_xaxis_transform(), "left" if is_left else "right"
+        ax.text(point.place, y, text, transform=where, color=point.colour, ha=horizontal, va="center", **_NOTE)
+    else:
+        x, text = (0.99, f"{value} →") if is_above else (0.01, f"← {value}")
+        where, horizontal = ax.get_yaxis_transform(), "right" if is_above else "left"
+        ax.text(x, point.place, text, transform=where, color=point.colour, ha=horizontal, va="center", **_NOTE)
 
 
 def caption(lines: Sequence[Measured], inside: str, sizes: Mapping[str, int]) -> str:
@@ -258,18 +326,14 @@ def caption(lines: Sequence[Measured], inside: str, sizes: Mapping[str, int]) ->
     """
     varied = [line for line in lines if line.variant and line.model not in (ENSEMBLE, TEACHER)]
     counts = {row["n"] for line in varied if (row := line.row(inside, "error")) is not None}
-    what, over = ("Members", "members") if any(line.model == SINGLE for line in varied) else ("Students", "seeds")
-    spread = f"mean ± standard deviation over {over}, n = {_range(counts)}" if max(counts) > 1 else f"n = 1 of {over}"
+    what, over = ("Members", "member") if any(line.model == SINGLE for line in varied) else ("Students", "seed")
+    spread = f"one {over} each (n = 1)"
+    if max(counts) > 1:
+        spread = f"mean ± standard deviation over {over}s, n = {_range(counts)}"
     sets = [f"{name} ({num:,})" for name, num in sizes.items() if name != inside]
     told = f"; OOD AUROC tells {', '.join(sets)} from them" if sets else ""
     shared = {line.model: line for line in lines if not line.variant}
     drawn = [f"Black line: {shared[ENSEMBLE].label}."] if ENSEMBLE in shared else []
     if SINGLE in shared and (row := shared[SINGLE].row(inside, "error")) is not None:
         drawn.append(f"Grey line and band: single members, mean ± standard deviation, n = {row['n']}.")
-    return " ".join(
-        [f"{what}, {spread}, on {sizes[inside]:,} {inside} inputs{told}.", *drawn, "↓ lower is better, ↑ higher is."]
-    )
-
-
-def _range(counts: Collection[int]) -> str:
-    return f"{min(counts)}" if len(counts) == 1 else f"{min(counts)} to {max(counts)}"
+    return " ".join([f"{what}, {spread}, on {sizes[inside]:,} {inside} inputs{told}.", *drawn, _READING])

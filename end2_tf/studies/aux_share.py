@@ -38,7 +38,7 @@ def _make(name: str, experiment: Experiment) -> Study:
         },
         num_seeds=_methods.NUM_SEEDS,
         smoke=_methods.SMOKE,
-        axis=Axis("Auxiliary inputs (% of each batch)", {_NONE: 0.0, **{k: 100 * v for k, v in labels.items()}}),
+        axis=Axis("Auxiliary inputs (% of a batch)", {_NONE: 0.0, **{k: 100 * v for k, v in labels.items()}}),
     )
 
 

@@ -34,7 +34,7 @@ def _make(name: str, experiment: Experiment) -> Study:
         variants={labels[factor]: _changes(experiment, scaled, factor) for factor, scaled in factors.items()},
         num_seeds=_methods.NUM_SEEDS,
         smoke=_methods.SMOKE,
-        axis=Axis("Width of the student, × the experiment's", {labels[f]: f for f in factors}, is_log=True),
+        axis=Axis("Width (1 = the experiment's)", {labels[f]: f for f in factors}, is_log=True),
     )
 
 

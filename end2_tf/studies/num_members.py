@@ -32,7 +32,7 @@ def _make(name: str, experiment: Experiment) -> Study:
         },
         num_seeds=_methods.NUM_SEEDS,
         smoke=_methods.SMOKE,
-        axis=Axis("Members that the student learns from", {labels[num]: num for num in labels}, is_log=True),
+        axis=Axis("Members learnt from", {labels[num]: num for num in labels}, is_log=True),
         reference=(
             "The paper's ablation: students of 20 members beat those of 5, with no clear gain beyond 20; it gives no "
             "numbers that could stand here."
