@@ -10,7 +10,6 @@ from pathlib import Path
 from end2_tf import study_tables, workdir
 from end2_tf.grid import Study
 from end2_tf.progress import Report
-from end2_tf.report import ablation
 from end2_tf.stages import Run
 from end2_tf.tasks import Task
 from end2_tf.zoo import results as zoo_results
@@ -131,6 +130,8 @@ class StudyRun:
 
     def page(self, name: str = NAME) -> str:
         """Returns the page; its picture is `<name>.png` beside it."""
+        from end2_tf.report import ablation  # not before it is needed: it imports Matplotlib
+
         lines, columns = self.lines, self.study.columns
         tables = [study_tables.in_domain(lines, columns), study_tables.detection(lines, columns)]
         parts = [
@@ -155,6 +156,8 @@ class StudyRun:
 
     def picture(self) -> bytes:
         """Returns the picture as PNG."""
+        from end2_tf.report import ablation
+
         small = ", a small version" if self.is_small else ""
         return ablation.draw(
             self.lines,

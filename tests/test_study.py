@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -52,6 +52,11 @@ def _studies(monkeypatch):
 
 def _run(workdir, *more):
     return cli.main(["main.py", "--study=tiny", f"--workdir={workdir}", "--jobs=1", "--quiet", *more])
+
+
+def _seconds_of_children():
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 class _Interrupted:
@@ -131,13 +136,13 @@ def test_a_study_from_its_description_to_its_tables(tmp_path, monkeypatch, capsy
         "code = cli.main(sys.argv)\n"
         "sys.exit(code or ('tensorflow' in sys.modules and 99))"
     )
-    started = time.monotonic()
+    started = _seconds_of_children()
     command = [sys.executable, "-c", script, "--study=tiny", f"--workdir={workdir}"]
     done = subprocess.run(
         command, capture_output=True, text=True, env={"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "PATH": ""}
     )
     assert done.returncode == 0, done.stderr
-    assert time.monotonic() - started < 20
+    assert _seconds_of_children() - started < 20  # of a processor, however busy it is
     assert page in done.stdout
     assert times == {p: p.stat().st_mtime_ns for p in workdir.rglob("*") if p.is_file() and p.parent.name != "w"}
 

@@ -242,14 +242,16 @@ def _finish(ax: Axes, panel: Panel, shared: Mapping[str, Measured], drawn: Seque
         always = [ensemble.value]
     outlier = _outlier(drawn, always)
     reach = [*always, *(end for point in drawn if point.place != outlier for end in point.ends)]
-    low, high = _widened(min(reach), max(reach), [p.value for p in drawn if p.place == outlier])
+    low, high = min(reach), max(reach)
+    reach += [p.value for p in drawn if p.place == outlier and _is_near(p.value, low, high)]
+    low, high = min(reach), max(reach)
     if single is not None:
         look = style.of(SINGLE)
-        if _widened(low, high, [single.value]) != (low, high) or low <= single.value <= high:
+        if _is_near(single.value, low, high):
             label = f"{look.label}{_counted({single.n})}"
             line(single.value, color=look.colour, linewidth=1.1, zorder=1.4, label=label)
             band(*single.ends, color=look.colour, alpha=0.15, linewidth=0, zorder=1)
-            low, high = _widened(low, high, [single.value])
+            low, high = min(low, single.value), max(high, single.value)
         else:
             _name_single(ax, _printed(single, panel), is_above=single.value > high, across=across)
     width = high - low or abs(high) or 1.0
@@ -266,11 +268,9 @@ def _finish(ax: Axes, panel: Panel, shared: Mapping[str, Measured], drawn: Seque
             _name_point(ax, point, _printed(point, panel), number, is_above=is_above, across=across)
 
 
-def _widened(low: float, high: float, values: Sequence[float]) -> tuple[float, float]:
-    """Returns the range with those of the values in it that aren't too far off."""
+def _is_near(value: float, low: float, high: float) -> bool:
     width = high - low or abs(high) or 1.0
-    near = [value for value in values if low - _FAR * width <= value <= high + _FAR * width]
-    return min([low, *near]), max([high, *near])
+    return low - _FAR * width <= value <= high + _FAR * width
 
 
 def _outlier(drawn: Sequence[_Point], always: Sequence[float]) -> float | None:

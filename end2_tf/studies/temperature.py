@@ -31,7 +31,7 @@ def _make(name: str, experiment: Experiment) -> Study:
         },
         num_seeds=_methods.NUM_SEEDS,
         smoke={**_methods.SMOKE, "student.epochs": max(experiment.student.epochs, _EPOCHS)},
-        axis=Axis("Temperature T0", labels, is_log=True),
+        axis=Axis("Temperature T₀", labels, is_log=True),
         reference=(
             "The paper tries the same T0 ∈ {1, 2, 5, 10, 20} and trains at 10; of the others it gives no numbers that "
             "could stand here."
