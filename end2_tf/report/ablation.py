@@ -21,7 +21,7 @@ from end2_tf.report import style
 ENSEMBLE, SINGLE, TEACHER = "ensemble", "single", "teacher"
 OOD = "ood_"
 
-_COLUMNS = 4  # panels beside one another along an axis; rows of categories, whose names need room, have one less
+_COLUMNS = 4  # panels beside one another
 _WIDTH = 9.8  # inches; at 150 a page's 1280 pixels show it at 87 %
 _ROW = 0.2  # inches a category
 _MARKERS = ("o", "s", "D", "^", "v", "P", "X")
@@ -77,19 +77,18 @@ def draw(
     outside = [(name, metric) for name in sets for metric in columns if metric.startswith(OOD)]
     groups = [[panel for panel in group if _values(varied, panel)] for group in (wanted, outside)]
     with matplotlib.rc_context(style.RC):
-        number = _COLUMNS if axis is not None else _COLUMNS - 1
-        rows = sum(-(-len(group) // number) for group in groups)
+        rows = sum(-(-len(group) // _COLUMNS) for group in groups)
         height = 1.95 if axis is not None else 0.75 + _ROW * len(varied)
         fig = style.figure(_WIDTH, rows * height + 0.9)
-        grid = fig.subplots(rows, number, squeeze=False)
-        places = _places(groups, number)
+        grid = fig.subplots(rows, _COLUMNS, squeeze=False)
+        places = _places(groups)
         for position, ax in enumerate(grid.flat):
-            row, column = divmod(position, number)
+            row, column = divmod(position, _COLUMNS)
             panel = places.get((row, column))
             if panel is None:
                 ax.set_axis_off()
                 continue
-            _title(ax, panel, inside)
+            _title(ax, panel, inside, with_unit=axis is not None)
             if axis is not None:
                 _curves(ax, panel, varied, shared, axis)
                 if (row + 1, column) not in places:
@@ -108,22 +107,26 @@ def _values(lines: Sequence[Measured], panel: Panel) -> list[float]:
     return [row["value"] for row in rows if row is not None and row["value"] is not None]
 
 
-def _places(groups: Sequence[Sequence[Panel]], columns: int) -> dict[tuple[int, int], Panel]:
+def _places(groups: Sequence[Sequence[Panel]]) -> dict[tuple[int, int], Panel]:
     """Returns where each panel is, (row, column); a group begins in a new row."""
     found: dict[tuple[int, int], Panel] = {}
     row = 0
     for group in groups:
         for number, panel in enumerate(group):
-            found[row + number // columns, number % columns] = panel
-        row += -(-len(group) // columns)
+            found[row + number // _COLUMNS, number % _COLUMNS] = panel
+        row += -(-len(group) // _COLUMNS)
     return found
 
 
-def _title(ax: Axes, panel: Panel, inside: str) -> None:
+def _title(ax: Axes, panel: Panel, inside: str, *, with_unit: bool) -> None:
+    """Writes what a panel shows; its unit belongs there where the axis of the values has no room for it."""
     dataset, metric = panel
     how = style.metric(metric)
     label = how.label if dataset == inside else f"{dataset}: {how.label.removeprefix('OOD ')}"
-    ax.set_title(f"{label}{f' ({how.unit})' if how.unit else ''}{_ARROWS[how.better]}", fontsize=8.5)
+    unit = f" ({how.unit})" if how.unit and with_unit else ""
+    ax.set_title(f"{label}{unit}{_ARROWS[how.better]}", fontsize=8.5)
+    if not with_unit:
+        ax.set_xlabel(how.unit, fontsize=8)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -136,7 +136,7 @@ def test_one_value_far_off_leaves_room_for_the_others_and_is_named(drawn):
     nll = _draw(drawn, lines=[line for line in lines if line.variant in two], axis=axis)["NLL (nats) ↓"]
     assert not nll.texts
     drawn.clear()
-    nll = _draw(drawn, lines=lines, axis=None)["NLL (nats) ↓"]
+    nll = _draw(drawn, lines=lines, axis=None)["NLL ↓"]
     assert [text.get_text() for text in nll.texts] == ["single 3.500 ± 0.100 →", "1.700 ± 0.300 →"]
 
 
@@ -150,7 +150,8 @@ def test_shares_are_on_a_linear_axis_that_may_begin_at_0(drawn):
 
 def test_categories_are_rows_from_top_to_bottom(drawn):
     panels = _draw(drawn, lines=[line for line in LINES if line.model != "teacher"], axis=None)
-    error, other = panels["Error (%) ↓"], panels["NLL (nats) ↓"]
+    error, other = panels["Error ↓"], panels["NLL ↓"]
+    assert (error.get_xlabel(), other.get_xlabel()) == ("%", "nats")
     labels = [tick.get_text() for tick in error.get_yticklabels()]
     assert labels == [line.label for line in LINES[3:]]
     assert {tick.get_text() for tick in other.get_yticklabels()} == {""}
