@@ -89,6 +89,7 @@ def test_backbones_name_their_widths_which_are_read_without_importing_them():
     assert registry.widths("mlp") == {"hidden": (64, 64, 64)}
     assert registry.widths("cnn") == {"filters": (16, 32, 64), "dense": 64}
     assert registry.widths("vgg16") == {"dense": 2048}
+    assert registry.widths("resnet18") == {"width": 64}
     assert registry.widths("auto") == registry.widths("resnet50") == {}
     for name in registry.names("backbone"):
         parameters = inspect.signature(registry.module("backbone", name, "backbone").logits).parameters

@@ -4,9 +4,8 @@ A file defines `logits(features, num_classes, *, option=default, ...)`: a Keras 
 tensor of logits out. `build` wraps it: raw inputs (pixels 0-255, raw coordinates), normalisation as a layer of the
 model, logits in float32 whatever the precision policy. A function that also takes `raw` gets the inputs as they came,
 for weights that were trained with a preprocessing of their own. A ConfigError of a function begins with the option's
-name.
-`WIDTHS = ("option", ...)` names the options, whole numbers or tuples of them, that the study `capacity` makes larger and
-smaller; a file without it can't be asked that.
+name. `WIDTHS = ("option", ...)` names the options, whole numbers or tuples of them, that the study `capacity` makes
+larger and smaller; a file without it can't be asked that.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ import keras
 from end2_tf.config import Count as Units
 from end2_tf.config import ShareBelowOne as Share
 
+WIDTHS = ("width",)  # what the study `capacity` scales
 BLOCKS = (2, 2, 2, 2)  # a stage; its filters double and its maps halve, but for the first
 
 

@@ -8,6 +8,7 @@ from end2_tf.config import Count as Units
 from end2_tf.config import ShareBelowOne as Share
 from end2_tf.errors import ConfigError
 
+WIDTHS = ("width",)  # what the study `capacity` scales
 FILTERS = (16, 32, 64)  # of a group, before they are widened
 
 

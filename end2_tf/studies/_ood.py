@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from end2_tf import registry
-from end2_tf.config import Source
+from end2_tf.config import Experiment, Source
 
 _SEED = 900  # of what is drawn; experiments have other ones
 _GREY = {"size": 28, "channels": 1}
@@ -19,7 +19,7 @@ _IMAGES = {
     "procedural": Source("procedural", {"num": 4, "generator_seed": _SEED}),
 }
 
-_OF = {  # in-domain set → OOD sets
+_OF = {  # in-domain source → OOD sets
     "spirals": {  # which reach to 355; the experiment is tested on 410, 500 and 800
         f"ring_{radius}": Source("ring", {"radius": float(radius), "num": 4, "generator_seed": _SEED})
         for radius in (450, 900)
@@ -30,7 +30,15 @@ _OF = {  # in-domain set → OOD sets
         "gratings": Source("gratings", _GREY),
         "corrupted": Source("corrupted", {"of": "fashion_mnist", "kind": "all", "severity": 3, "split": "validation"}),
     },
+    "tiny_imagenet": _IMAGES,
+    "images": _IMAGES,
 }
+
+
+def of(experiment: Experiment) -> dict[str, Any]:
+    """Returns `base` for an experiment; members that are known by their predictions made none of other inputs."""
+    changes = base(experiment.data.name)
+    return changes if experiment.ensemble.predictions is None else {**changes, "data.ood": {}}
 
 
 def base(data: str) -> dict[str, Any]:

@@ -31,7 +31,7 @@ def _make(name: str, experiment: Experiment) -> Study:
         question=_QUESTION,
         experiment=name,
         methods=methods,
-        base={**_ood.base(experiment.data.name), **with_some},
+        base={**_ood.of(experiment), **with_some},
         variants={
             _NONE: {f"methods.{method}.auxiliary": False for method in methods},
             **{label: {"transfer.auxiliary_share": share} for label, share in labels.items()},

@@ -30,7 +30,7 @@ def _make(name: str, experiment: Experiment) -> Study:
         question=_QUESTION,
         experiment=name,
         methods=_methods.those_of(experiment, name, ("cross_entropy", "mean_precision")),
-        base=_ood.base(experiment.data.name),
+        base=_ood.of(experiment),
         variants={labels[factor]: _changes(experiment, scaled, factor) for factor, scaled in factors.items()},
         num_seeds=_methods.NUM_SEEDS,
         smoke=_methods.SMOKE,

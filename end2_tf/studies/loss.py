@@ -31,7 +31,7 @@ def _make(name: str, experiment: Experiment) -> Study:
         question=_QUESTION,
         experiment=name,
         methods=(),  # each variant has its own
-        base=_ood.base(experiment.data.name),
+        base=_ood.of(experiment),
         variants=variants,
         num_seeds=_methods.NUM_SEEDS,
         smoke=_methods.SMOKE,

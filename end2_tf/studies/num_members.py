@@ -6,12 +6,16 @@ All variants share the ensemble and what was recorded of it; students learn from
 from __future__ import annotations
 
 import glob
+from pathlib import Path
+
+import numpy as np
 
 from end2_tf.config import Experiment
 from end2_tf.errors import ConfigError
 from end2_tf.grid import Axis, Study, Template
 from end2_tf.studies import _methods, _ood
 
+_KINDS = ("logits", "probs")
 _NUMBERS = (1, 2, 5, 10, 20, 50, 100)
 _QUESTION = "How many members does a student need to learn from?"
 
@@ -25,7 +29,7 @@ def _make(name: str, experiment: Experiment) -> Study:
         question=_QUESTION,
         experiment=name,
         methods=_methods.those_of(experiment, name, ("dirichlet_nll", "mean_precision")),
-        base=_ood.base(experiment.data.name),
+        base=_ood.of(experiment),
         variants={
             **{labels[num]: {"transfer.num_members": num} for num in numbers},
             labels[total]: {"transfer.num_members": None},
@@ -41,13 +45,31 @@ def _make(name: str, experiment: Experiment) -> Study:
 
 
 def _total(experiment: Experiment) -> int:
+    """Returns how many members there are; those that are brought are counted."""
     settings = experiment.ensemble
+    if settings.predictions is not None:
+        return _recorded(settings.predictions)
     if settings.models is None:
         return settings.num_members
     num = len(glob.glob(settings.models))
     if num == 0:
         raise ConfigError(f"ensemble.models is {settings.models!r}, which no file matches. Give a glob of Keras files.")
     return num
+
+
+def _recorded(path: str) -> int:
+    try:
+        if Path(path).is_dir():
+            (array,) = (np.load(Path(path) / f"{k}.npy", "r") for k in _KINDS if (Path(path) / f"{k}.npy").is_file())
+        else:
+            with np.load(path) as file:
+                (array,) = (file[kind] for kind in _KINDS if kind in file.files)
+        return int(array.shape[1])
+    except (OSError, ValueError, TypeError, IndexError) as error:
+        raise ConfigError(
+            f"ensemble.predictions is {path!r}, in which members can't be counted. Give an .npz file or a folder of "
+            ".npy files with logits or probs, (n, members, classes)."
+        ) from error
 
 
 STUDIES = {"num_members": Template(question=_QUESTION, make=_make)}

@@ -24,7 +24,7 @@ def _make(name: str, experiment: Experiment) -> Study:
         question=_QUESTION,
         experiment=name,
         methods=methods,
-        base={**_ood.base(experiment.data.name), **_tempered(experiment, methods)},
+        base={**_ood.of(experiment), **_tempered(experiment, methods)},
         variants={
             label: {f"methods.{method}.temperature": temperature for method in methods}
             for label, temperature in labels.items()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
 import pytest
 
 from end2_tf import config, grid, registry
@@ -73,6 +74,21 @@ def test_numbers_of_own_members_are_counted(tmp_path):
     assert list(study.axis.positions.values()) == [1, 2, 3]
     with pytest.raises(ConfigError, match="which no file matches"):
         made("num_members", changes=[f"ensemble.models={tmp_path}/*.h5"])
+
+
+def test_recorded_members_are_counted_and_nothing_is_asked_of_them(tmp_path):
+    np.savez(tmp_path / "said.npz", probs=np.full((5, 7, 3), 1 / 3, np.float32), digests=np.arange(5, dtype=np.uint64))
+    np.save(tmp_path / "logits.npy", np.zeros((5, 4, 3), np.float32))
+    changes = ["transfer.mode=clean", "transfer.keep_inputs=false"]
+    study, found = made("num_members", changes=[*changes, f"ensemble.predictions={tmp_path}/said.npz"])
+    assert list(study.axis.positions.values()) == [1, 2, 5, 7]
+    assert all(each.data.ood == {} for each in found.values())  # of rings there are no predictions
+    study, _ = made("num_members", changes=[*changes, f"ensemble.predictions={tmp_path}"])
+    assert list(study.axis.positions.values()) == [1, 2, 4]
+    for wrong in ("none.npz", "said.txt"):
+        (tmp_path / "said.txt").write_text("no arrays")
+        with pytest.raises(ConfigError, match=r"in which members can't be counted\. Give an"):
+            made("num_members", changes=[*changes, f"ensemble.predictions={tmp_path}/{wrong}"])
 
 
 def test_one_recording_serves_all_numbers_of_members(tmp_path):
@@ -172,7 +188,12 @@ def test_layers_of_one_unit_are_not_halved():
         ("num_members", None, [], "--study=num_members can be asked of any experiment, but --experiment is missing"),
         ("num_members", "spiral", [], r"--experiment is 'spiral', which isn't an experiment. Did you mean"),
         ("spirals_mlp_saturation", "spirals_mlp_end2", [], "is a study of 'spirals_mlp_end2' alone"),
-        ("capacity", "imagenet_resnet50_end2", [], r"'resnet50', which has no option.*one: cnn, mlp, vgg16"),
+        (
+            "capacity",
+            "imagenet_resnet50_end2",
+            [],
+            r"'resnet50', which has no option.*one: cnn, mlp, resnet18, vgg16, wrn28_10",
+        ),
         ("capacity", "spirals_mlp_end2", ["ensemble.models=*.keras"], r"layers the student copies.*student\.backbone"),
         ("aux_share", "own_data_end2", [], r"data\.auxiliary of 'own_data_end2' is none"),
         ("temperature", "spirals_mlp_end2", ["student.methods=end2"], r"student\.methods is end2, by which the var"),
@@ -219,7 +240,7 @@ def test_ood_sets_suit_the_data():
 
 def test_data_and_backbones_that_are_not_ours(monkeypatch):
     other = Experiment(
-        data=Data("svhn_cropped", auxiliary=Source("cifar100")), ensemble=Ensemble("cnn", {}, num_members=3)
+        data=Data("svhn_cropped", auxiliary=Source("cifar100")), ensemble=Ensemble(backbone="cnn", num_members=3)
     )
     monkeypatch.setattr(registry, "experiments", lambda: {"other": other})
     _, found = made("capacity", "other")
