@@ -118,7 +118,6 @@ def help_text() -> str:
     """Returns the help: one screen, grouped."""
     lines = [
         "Train an ensemble, distil its distribution into one network, evaluate, report, serve.",
-        "",
         "  python main.py --experiment=spirals_mlp_end2",
         "  python main.py --stage=serve --zoo=spirals_mlp_end2_aux",
         "",
