@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from end2_tf import study_tables, workdir
-from end2_tf.grid import Study
+from end2_tf.grid import COLUMNS, Study
 from end2_tf.progress import Report
 from end2_tf.stages import Run
 from end2_tf.tasks import Task
@@ -133,7 +133,7 @@ class StudyRun:
         from end2_tf.report import ablation  # not before it is needed: it imports Matplotlib
 
         lines, columns = self.lines, self.study.columns
-        tables = [study_tables.in_domain(lines, columns), study_tables.detection(lines, columns)]
+        tables = [study_tables.in_domain(lines, columns), *study_tables.detection(lines, columns)]
         parts = [
             f"# {self.study.title}",
             self.study.question,
@@ -164,7 +164,8 @@ class StudyRun:
             title=f"{self.study.title} ({self._sizes[study_tables.SPLIT]:,} {study_tables.SPLIT} inputs{small})",
             inside=study_tables.SPLIT,
             sets=study_tables.ood_sets(self.lines),
-            columns=self.study.columns,
+            # Of many measures, pictures show the two that are compared everywhere; tables show all.
+            columns=[c for c in self.study.columns if c in COLUMNS or not c.startswith("ood_")],
             axis=self.study.axis,
         )
 

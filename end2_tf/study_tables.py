@@ -30,6 +30,7 @@ _SHOWN = {  # metric: heading, factor, decimals
     "knowledge_mean_ratio": ("knowledge ratio", 1.0, 2),
 }
 _OOD = "ood_"
+_WIDE = 10  # columns of a table that still fits a page
 _MEANINGS = {
     "kl_to_ensemble": "KL: of the mean prediction from the ensemble's, KL(ensemble ‖ student), nats.",
     "prr": "PRR: prediction rejection ratio by total uncertainty; 100 is the oracle.",
@@ -106,15 +107,19 @@ def in_domain(found: list[Line], columns: tuple[str, ...]) -> Table:
     return _table(found, [(SPLIT, metric, *_SHOWN.get(metric, (metric, 1.0, 4))) for metric in metrics])
 
 
-def detection(found: list[Line], columns: tuple[str, ...]) -> Table:
-    """Returns the table of how OOD sets are told from validation inputs, per cent; empty without any."""
-    shown = [
-        (name, metric, f"{name}, {metric.removeprefix(_OOD).removeprefix('auroc_').replace('_', ' ')}", 100.0, 1)
+def detection(found: list[Line], columns: tuple[str, ...]) -> list[Table]:
+    """Returns tables of how OOD sets are told from validation inputs, per cent: one, or one a set where it is wide."""
+    metrics = [metric for metric in columns if metric.startswith(_OOD)]
+    by_set = [
+        [
+            (name, metric, f"{name}, {metric.removeprefix(_OOD).removeprefix('auroc_').replace('_', ' ')}", 100.0, 1)
+            for metric in metrics
+        ]
         for name in ood_sets(found)
-        for metric in columns
-        if metric.startswith(_OOD)
     ]
-    return _table(found, shown) if shown else []
+    if sum(map(len, by_set)) <= _WIDE:
+        by_set = [[column for shown in by_set for column in shown]]
+    return [_table(found, shown) for shown in by_set if shown]
 
 
 def ood_sets(found: list[Line]) -> list[str]:

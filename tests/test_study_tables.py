@@ -110,7 +110,7 @@ def test_tables_are_mean_spread_and_n(lines):
     assert table[2][:4] == ["one member", "10.00 ± 0.10 (20)", "–", "–"]
     assert table[3][:4] == ["as | is", "9.52 ± 0.12 (3)", "–", "0.0123 ± 0.0002 (3)"]
     assert {len(line) for line in table} == {8}
-    ood = study_tables.detection(lines, (*COLUMNS, "ood_fpr95_total"))
+    (ood,) = study_tables.detection(lines, (*COLUMNS, "ood_fpr95_total"))
     assert ood[0] == ["variant", "ring, total", "ring, knowledge", "ring, fpr95 total"]
     assert ood[3] == ["as | is", "–", "88.8 ± 1.0 (3)", "50.0 ± 1.0 (3)"]
     assert study_tables.detection(lines, ("error",)) == []

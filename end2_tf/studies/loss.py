@@ -9,7 +9,7 @@ from typing import Any
 
 from end2_tf import registry
 from end2_tf.config import Experiment
-from end2_tf.grid import Study, Template
+from end2_tf.grid import COLUMNS, Study, Template
 from end2_tf.studies import _methods, _ood
 
 _QUESTION = "Which loss teaches a student best, with the same network, inputs and budget?"
@@ -34,6 +34,7 @@ def _make(name: str, experiment: Experiment) -> Study:
         base=_ood.of(experiment),
         variants=variants,
         num_seeds=_methods.NUM_SEEDS,
+        columns=(*COLUMNS, *(f"ood_auroc_{measure}" for measure in ("max_prob", "data", "epkl", "mkl"))),
         smoke=_methods.SMOKE,
     )
 
