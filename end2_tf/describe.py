@@ -110,7 +110,8 @@ def _cost(run: Run) -> list[str]:
     for name, _ in _students(run):
         inputs = 1 / (1 - share) if experiment.methods[name].auxiliary else 1.0
         asked_flops = num_taught * flops if is_online and run.plan.is_distilled(name) else 0
-        students.append(inputs * (3.0 * sizes[name][1] + asked_flops) * epoch * experiment.student.epochs)
+        epochs = experiment.student.epochs_of(experiment.methods[name])
+        students.append(inputs * (3.0 * sizes[name][1] + asked_flops) * epoch * epochs)
     lines.append(
         f"  students {len(students)} by {len(experiment.student.methods)} methods: {sum(students):.2e} FLOPs"
         f"{', members asked online included' if is_online else ''}"

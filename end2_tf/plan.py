@@ -102,10 +102,10 @@ class Plan:
         """Returns what decides which statistics of members a method needs."""
         method = self.experiment.methods[name]
         how = dataclasses.replace(
-            method, auxiliary=False, labels=0.0, augmentation=None, optimizer=None, options={}, offset=0.0
+            method, auxiliary=False, labels=0.0, augmentation=None, optimizer=None, epochs=None, options={}, offset=0.0
         )
         is_annealed = method.temperature_schedule == "anneal"
-        return [how, method.offset, self.experiment.student.epochs if is_annealed else None]
+        return [how, method.offset, self.experiment.student.epochs_of(method) if is_annealed else None]
 
     def _transfer(self, with_auxiliary: bool) -> config.Transfer:
         """Returns the settings without what matters to training only, or to auxiliary inputs only."""
@@ -137,6 +137,8 @@ class Plan:
         how = dataclasses.replace(experiment.methods[method], augmentation=None)  # stands in what is shown
         if how.optimizer is not None:
             settings = dataclasses.replace(settings, optimizer=config.Optimizer())
+        if how.epochs is not None:
+            settings = dataclasses.replace(settings, epochs=config.Student.epochs)
         if self.is_distilled(method):
             shown = experiment.transfer if how.auxiliary else self._transfer(False)
             return self._artefact(

@@ -113,9 +113,9 @@ class Run(Trainer):
 
         experiment = self.experiment
         for name in experiment.student.methods:
-            student.check_annealing(
-                self.loss(name), experiment.methods[name], experiment.student.epochs, f"methods.{name}"
-            )
+            method = experiment.methods[name]
+            epochs = experiment.student.epochs_of(method)
+            student.check_annealing(self.loss(name), method, epochs, f"methods.{name}")
         Views(experiment.ensemble.augmentation, self.data.train.inputs, 0, name="ensemble.augmentation")
         for name in experiment.student.methods:
             own = experiment.methods[name].augmentation

@@ -170,7 +170,8 @@ def train(
     Returns:
         The published model, and the history with the columns of `training.COLUMNS`.
     """
-    check_annealing(loss, method, settings.epochs, field)
+    epochs = settings.epochs_of(method)
+    check_annealing(loss, method, epochs, field)
     use = auxiliary if method.auxiliary else None
     order = Order(
         len(examples),
@@ -185,7 +186,7 @@ def train(
     views, auxiliary_views = make_views(
         transfer, examples.inputs, None if use is None else use.inputs, view_seed, *places
     )
-    lesson = _lesson(loss, method, settings.epochs, examples, views, transfer, transfer_set, ensemble, backbone)
+    lesson = _lesson(loss, method, epochs, examples, views, transfer, transfer_set, ensemble, backbone)
     validate = validator(validation, loss) if validation is not None else None
     network = loss.training_network(backbone) if hasattr(loss, "training_network") else backbone
     history = training.fit(
@@ -193,7 +194,7 @@ def train(
         loss,
         Batches(views, order, lesson.targets, auxiliary=auxiliary_views, num_views=lesson.num_views),
         teach=lesson.teach,
-        epochs=settings.epochs,
+        epochs=epochs,
         settings=method.optimizer or settings.optimizer,
         seed=seed,
         checkpoint=checkpoint,
@@ -348,7 +349,7 @@ def distil(
             f"augmentation.mixup is {transfer.augmentation.mixup:g}, but members are asked about the inputs as they "
             "are, and the student would be shown mixtures. Set online=True."
         )
-    check_annealing(made, how, settings.epochs, "method")
+    check_annealing(made, how, settings.epochs_of(how), "method")
     if how.labels:
         raise ConfigError(f"method.labels is {how.labels:g}, but the inputs have no labels. Leave it out.")
     make_views(transfer, examples.inputs, None if extra is None else extra.inputs, seed)

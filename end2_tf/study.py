@@ -116,8 +116,9 @@ class StudyRun:
     def _cost(self, task: Task) -> float:
         """Returns how many times a student sees the training set, auxiliary inputs counted."""
         experiment = self.runs[task.variant].experiment
-        share = experiment.transfer.auxiliary_share if experiment.methods[task.method].auxiliary else 0.0
-        return experiment.student.epochs / (1 - share)
+        method = experiment.methods[task.method]
+        share = experiment.transfer.auxiliary_share if method.auxiliary else 0.0
+        return experiment.student.epochs_of(method) / (1 - share)
 
     @functools.cached_property
     def results(self) -> dict[str, study_tables.Results]:

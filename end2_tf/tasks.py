@@ -237,7 +237,7 @@ class Trainer:
             method = self.experiment.methods[name]
             if self.plan.is_distilled(name) and (method.auxiliary or not with_auxiliary):
                 loss = self.loss(name)
-                temperature = training.Temperature(method, self.experiment.student.epochs)
+                temperature = training.Temperature(method, self.experiment.student.epochs_of(method))
                 temperatures = {temperature(epoch) for epoch in range(temperature.epochs)}
                 found += [(loss, each, self.plan.num_taught) for each in sorted(temperatures)]
         return found

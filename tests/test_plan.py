@@ -108,6 +108,22 @@ def test_what_no_training_sees_trains_nothing_again(experiment, tmp_path):
     assert digests(own, tmp_path)[2] == digests(changed, tmp_path)[2]
 
 
+def test_epochs_of_a_method_take_the_place_of_the_students(experiment, tmp_path):
+    own = config.override(experiment, ["methods.end2_nll_aux.epochs=90"])
+    both = config.override(own, ["student.epochs=45"])
+    plans = [Plan(e, Workdir(tmp_path), None) for e in (experiment, own, both)]
+    one, two, three = (plan.student("end2_nll_aux", 0).digest for plan in plans)
+    assert one != two == three
+    assert plans[0].student("end2", 0).digest == plans[1].student("end2", 0).digest
+    # An annealed temperature depends on the epochs, and so do recorded statistics.
+    kept = ["transfer.keep=statistics", "student.methods=end2_nll_aux"]
+    recorded = [
+        Plan(config.override(e, [*kept, *more]), Workdir(tmp_path), None).transfer.digest
+        for e, more in ((experiment, []), (own, []), (own, ["student.epochs=45"]), (own, ["student.epochs=90"]))
+    ]
+    assert recorded[0] != recorded[1] == recorded[2] == recorded[3]
+
+
 @pytest.mark.parametrize(
     "change",
     [

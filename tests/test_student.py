@@ -78,8 +78,9 @@ def test_every_distillation_loss_trains_and_gets_its_head(members, loss, more, h
     assert all(np.isfinite(v).all() for v in model.predict(X, verbose=0).values())
 
 
-def _train(members, transfer, epochs=3, **more):
-    method = config.Method(loss="mean_precision", optimizer=config.Optimizer(learning_rate=1e-2), **more)
+def _train(members, transfer, epochs=3, own_epochs=None, **more):
+    optimizer = config.Optimizer(learning_rate=1e-2)
+    method = config.Method(loss="mean_precision", optimizer=optimizer, epochs=own_epochs, **more)
     examples = Examples(X, Y)
     model, history = student.train(
         _network(9), method, config.Student(epochs=epochs), examples, seed=1, view_seed=2, transfer=transfer,
@@ -87,6 +88,11 @@ def _train(members, transfer, epochs=3, **more):
         validation=examples,
     )  # fmt: skip
     return model, history
+
+
+def test_a_method_can_have_epochs_of_its_own(members):
+    _, history = _train(members, config.Transfer(), epochs=3, own_epochs=1)
+    assert len(history) == 1
 
 
 def test_online_teacher_gives_the_cached_students_weights(members):

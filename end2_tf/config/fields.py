@@ -186,6 +186,7 @@ class Method:
         32  # the schedule is piecewise constant on this many values
     )
     optimizer: Optimizer | None = None  # instead of the student's
+    epochs: Count | None = None  # instead of the student's
     options: dict[str, Any] = dataclasses.field(default_factory=dict)  # of the backbone, on top of the student's
 
 
@@ -210,6 +211,10 @@ class Student:
         "end2_aux",
     )
     mixed_precision: bool = False  # as the ensemble's
+
+    def epochs_of(self, method: Method) -> int:
+        """Returns for how many epochs the students of a method are trained."""
+        return self.epochs if method.epochs is None else method.epochs
 
 
 @dataclass(frozen=True, config=_STRICT)

@@ -179,7 +179,7 @@ def training(method: str, experiment: Experiment) -> str:
         }[members.kind]
         return f"{text} with batches of {members.batch_size}{_rate(members.optimizer)}; {differ}."
     how = experiment.methods[method]
-    text = f"It was trained {_objective(how)} for {student.epochs} epochs with batches of {student.batch_size}"
+    text = f"It was trained {_objective(how)} for {student.epochs_of(how)} epochs with batches of {student.batch_size}"
     text += _rate(how.optimizer or student.optimizer)
     shown_too = ""
     if how.auxiliary and experiment.data.auxiliary is not None:
