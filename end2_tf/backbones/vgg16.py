@@ -9,7 +9,7 @@ from end2_tf.config import ShareBelowOne as Share
 from end2_tf.layers import AveragePoolingTo
 
 WIDTHS = ("dense",)  # what the study `capacity` scales: 56 of the 70 million weights
-BLOCKS = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))  # (filters, convolutions)
+BLOCKS = ((1, 2), (2, 2), (4, 3), (8, 3), (8, 3))  # (filters as multiples of the first block's, convolutions)
 
 
 def logits(
@@ -17,6 +17,7 @@ def logits(
     num_classes: int,
     *,
     dropout: Share = 0.3,
+    width: Units = 64,
     dense: Units = 2048,
     slope: float = 0.2,
     momentum: float = 0.97,
@@ -27,15 +28,16 @@ def logits(
         features: Normalised images, (batch, height, width, channels), at least 32 pixels a side.
         dropout: Of the dense layers. Convolutions drop max(dropout - .3, 0), as the TensorFlow code did; the later
             PyTorch code drops max(dropout - .3, .2) there, which the paper's settings don't mention.
+        width: Filters of the first block; VGG-16 has 64. Smaller ones are for trying things out.
         dense: Units of each of the two dense layers.
         slope: Of the leaky ReLU below zero.
         momentum: Of the batch norm's moving statistics.
     """
     convolution_dropout = max(dropout - 0.3, 0.0)
     x = features
-    for filters, convolutions in BLOCKS:
+    for factor, convolutions in BLOCKS:
         for _ in range(convolutions):
-            x = keras.layers.Conv2D(filters, 3, padding="same", kernel_initializer=_initializer())(x)
+            x = keras.layers.Conv2D(width * factor, 3, padding="same", kernel_initializer=_initializer())(x)
             x = keras.layers.BatchNormalization(momentum=momentum, synchronized=True)(x)
             x = keras.layers.LeakyReLU(slope)(x)
             if convolution_dropout:

@@ -110,6 +110,11 @@ def test_vgg16_has_the_papers_weights():
     assert rates == pytest.approx([0.2] * 13 + [0.5] * 2)
 
 
+def test_vgg16_of_another_width():
+    kernels = [layer.kernel.shape[-1] for layer in _build("vgg16", width=4, dense=8).layers if hasattr(layer, "kernel")]
+    assert kernels == [4, 4, 8, 8, *[16] * 3, *[32] * 6, 8, 8, 10]
+
+
 @pytest.mark.parametrize("sine", ["none", "first", "last"])
 def test_sine_takes_the_place_of_one_relu(sine):
     model = _build("mlp", num_classes=3, hidden=[8, 8], sine=sine)

@@ -46,7 +46,8 @@ def load(
 ) -> Splits:
     """Reads a set's train, validation and test splits, those that it has.
 
-    Without a test split, validation takes its place, as with ImageNet; with neither, `test_fraction` makes one.
+    Without a test split, validation takes its place, as with ImageNet. Where there is one split alone, whichever it is,
+    `test_fraction` divides it into train and test.
 
     Args:
         name: Of the set.
@@ -54,7 +55,7 @@ def load(
         download: Whether TFDS may fetch it.
         seed: Of the draw of a test split.
         image_size: Height and width to resize to; needed where the set's images differ in size.
-        test_fraction: Share of each class of train that becomes the test split, where there is none.
+        test_fraction: Share of each class that becomes the test split, where the set has one split alone.
         lazily: Whether images stay in the set's files until they are asked for.
 
     Raises:
@@ -78,8 +79,9 @@ def load(
     class_names = tuple(builder.info.features[label_key].names or ()) if label_key else ()
     if "test" not in found and "validation" in found:
         found["test"] = found.pop("validation")
-    if "test" not in found and test_fraction is not None and label_key:
-        found["train"], found["test"] = hold_out(found["train"], test_fraction, seed)
+    if len(found) == 1 and test_fraction is not None and label_key:
+        (only,) = found.values()
+        found["train"], found["test"] = hold_out(only, test_fraction, seed)
     return Splits(found.get("train"), found.get("validation"), found.get("test"), class_names)
 
 

@@ -65,6 +65,7 @@ def root(tmp_path_factory):
     write(root, "toy_pets", {"train": some(20, 6, 5, 3), "test": some(4, 6, 5, 3)}, both)
     write(root, "toy_val", {"train": some(6, 6, 5, 3), "validation": some(4, 6, 5, 3)}, both)
     write(root, "toy_train", {"train": some(20, 6, 5, 3)}, both, version="2.0.0")
+    write(root, "toy_test", {"test": some(8, 6, 5, 3)}, both)
     write(root, "toy_named", {"other": some(2, 6, 5, 3)}, both)
     sizes = [{"image": image(8 + i, 9, 3), "label": i % 2} for i in range(4)]
     write(root, "toy_sizes", {"train": sizes, "test": sizes}, {"image": tfds.features.Image(), "label": label})
@@ -123,6 +124,17 @@ def test_test_split_on_request(root):
     assert np.bincount(splits.test.labels).tolist() == [2, 2]
     with pytest.raises(DataError, match=r"data 'toy_train' has no test split \(there: train\).*option test_fraction"):
         dataset.load(Data(name="toy_train"), data_dir=str(root), download=False, seed=0)
+
+
+def test_any_lone_split_is_divided_on_request(root):
+    whole = load("toy_test", root)
+    assert whole.train is None
+    divided = load("toy_test", root, test_fraction=0.25)
+    assert (len(divided.train), len(divided.test)) == (6, 2)
+    assert np.bincount(divided.train.labels).tolist() == [3, 3]
+    both = np.concatenate([divided.train.inputs, divided.test.inputs])
+    assert {image.tobytes() for image in both} == {image.tobytes() for image in whole.test.inputs}
+    assert_array_equal(load("toy_pets", root, test_fraction=0.25).test.inputs, load("toy_pets", root).test.inputs)
 
 
 def test_different_sizes_need_image_size(root):
