@@ -101,9 +101,10 @@ def resolve() -> stages.Run:
     return _run(name, experiment, _root(name), shlex.join(["python", "main.py", *sys.argv[1:]]))
 
 
-def _root(experiment: str) -> Workdir:
-    default = Path("runs") / (f"{experiment}_smoke" if FLAGS.smoke else experiment)
-    return Workdir(FLAGS.workdir or default)
+def _root(name: str) -> Workdir:
+    """Returns the workdir of an experiment: what --workdir says, else its family's or its own in runs/."""
+    shared = getattr(registry.experiments()[name], "family", None) or name
+    return Workdir(FLAGS.workdir or Path("runs") / (f"{shared}_smoke" if FLAGS.smoke else shared))
 
 
 def _run(

@@ -10,14 +10,35 @@ from typing import Any
 
 import numpy as np
 
-from end2_tf import config
+from end2_tf import config, tables
+from end2_tf.config import Experiment
 from end2_tf.errors import DataError
 from end2_tf.stages import Run
 
 
 def resolved(run: Run) -> str:
-    """Returns the config that the flags come to, as JSON under a heading."""
-    return f"{run.name} in {run.root.path}\n\n{json.dumps(config.to_dict(run.experiment), indent=1)}\n"
+    """Returns the config that the flags come to, as JSON under a heading, and what is published of the experiment."""
+    values = config.to_dict(run.experiment)
+    del values["published"]
+    return f"{run.name} in {run.root.path}\n\n{json.dumps(values, indent=1)}\n{published(run.experiment)}"
+
+
+def published(experiment: Experiment) -> str:
+    """Returns published figures in the units of results.json, a line a set and model; nothing where there are none."""
+    found = experiment.published
+    if found is None:
+        return ""
+    lines = [
+        [dataset, model, ", ".join(_figure(metric, *figure) for metric, figure in figures.items())]
+        for dataset, by_model in {"test": found.test, **found.ood}.items()
+        for model, figures in by_model.items()
+    ]
+    table = tables.aligned(lines, text=(0, 1, 2))
+    return "\n".join([f"\nPublished by {found.source}:", *(f"  {line.rstrip()}" for line in table)])
+
+
+def _figure(metric: str, mean: float, spread: float | None) -> str:
+    return f"{metric} {mean:g}" + ("" if spread is None else f" ± {spread:g}")
 
 
 def cost(run: Run) -> str:

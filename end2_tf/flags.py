@@ -49,7 +49,9 @@ def _define() -> None:
     flags.DEFINE_string(
         "members", None, "first:end trains these alone, so that an array of jobs makes an ensemble.", flag_values=FLAGS
     )
-    flags.DEFINE_string("workdir", None, "Where results are kept; runs/<experiment>/ by default.", flag_values=FLAGS)
+    flags.DEFINE_string(
+        "workdir", None, "Where results are kept; runs/<experiment or family>/ by default.", flag_values=FLAGS
+    )
     flags.DEFINE_string("data_dir", None, "Where TFDS keeps its data; its own default otherwise.", flag_values=FLAGS)
     flags.DEFINE_boolean("download", False, "Let TFDS fetch data that isn't there.", flag_values=FLAGS)
     flags.DEFINE_boolean(

@@ -58,6 +58,12 @@ def ordered_models(rows: list[dict[str, Any]]) -> list[str]:
     return [m for m in MODELS if m in present] + [m for m in present if m not in MODELS]
 
 
+def without_lone_member(models: Sequence[str], num_members: int | None) -> list[str]:
+    """Returns models without an ensemble of one member that nothing is compared with: it is that member."""
+    is_lone = num_members == 1 and not set(models) - {"single", "ensemble", "bayes"}
+    return [model for model in models if not (is_lone and model == "ensemble")]
+
+
 def cells(results: dict[str, Any]) -> list[list[str]]:
     """Returns the results table: a heading, then a line a model, with the share of the gap that each student closes."""
     rows, split = results["rows"], results.get("split", "test")
@@ -65,7 +71,7 @@ def cells(results: dict[str, Any]) -> list[list[str]]:
     gaps = {(g["model"], g["metric"]): g["value"] for g in results["gap_closed"]}
     ood = _ood_sets(rows)
     lines = [["model", "n", *(c[0] for c in _COLUMNS), *ood, "gap closed %"]]
-    for model in ordered_models(rows):
+    for model in without_lone_member(ordered_models(rows), results.get("num_members")):
         line = [model, str(values[model, split, "error"]["n"])]
         line += [_cell(values.get((model, split, metric)), factor, digits) for _, metric, factor, digits in _COLUMNS]
         for dataset in ood:

@@ -47,6 +47,13 @@ def test_cells_are_per_cent_with_spread_and_models_in_reading_order():
     assert by_model["ensemble"]["gap closed %"] == ""
 
 
+def test_an_ensemble_of_one_member_is_that_member_unless_students_learn_from_it():
+    alone = {**RESULTS, "rows": RESULTS["rows"][:2], "gap_closed": [], "num_members": 1}
+    assert [line[0] for line in tables.cells(alone)[1:]] == ["single"]
+    assert [line[0] for line in tables.cells({**alone, "num_members": 2})[1:]] == ["single", "ensemble"]
+    assert "ensemble" in [line[0] for line in tables.cells({**RESULTS, "num_members": 1})]
+
+
 def test_tables_of_what_was_measured_on_validation():
     moved = [r | {"dataset": "validation"} if r["dataset"] == "test" else r for r in RESULTS["rows"]]
     results = RESULTS | {"rows": moved, "split": "validation", "counts": {"validation": 500, "ring": 10000}}

@@ -238,6 +238,22 @@ class Export:
     lite: bool = True  # writes a LiteRT model too
 
 
+Figure = tuple[float, Annotated[float, Field(ge=0), _Number] | None]
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Published:
+    """What a paper reports of an experiment, for the report to show beside a run's own numbers; decides nothing.
+
+    A figure is a mean and its spread, None where none is given, in the units of results.json: shares, not per cent.
+    Models, sets and metrics have the names that they have there.
+    """
+
+    source: str  # where the figures stand, and what the spread is
+    test: dict[str, dict[str, Figure]] = dataclasses.field(default_factory=dict)  # by model and metric
+    ood: dict[str, dict[str, dict[str, Figure]]] = dataclasses.field(default_factory=dict)  # by set, model and metric
+
+
 # Other ways to an uncertainty from one network, beside EnD²; experiments have them as they are.
 OTHER_METHODS = {
     "prior_network": Method(loss="prior_network", auxiliary=True),
@@ -282,4 +298,7 @@ class Experiment:
     evaluation: Evaluation = Evaluation()
     export: Export = Export()
     seed: CountOrZero = 0
+    # Experiments of one family are variants of one: they share runs/<family>/, so also members and recordings.
+    family: Annotated[str, Field(min_length=1)] | None = None
+    published: Published | None = None
     smoke: dict[str, Any] = dataclasses.field(default_factory=dict)

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from end2_tf import tables
 from end2_tf.errors import DataError
 from end2_tf.report import style
 
@@ -66,7 +67,19 @@ class Evaluation:
 
     @functools.cached_property
     def models(self) -> list[str]:
-        return style.in_order(row["model"] for row in self.rows)
+        """In the order of the page."""
+        return tables.without_lone_member(style.in_order(row["model"] for row in self.rows), self.num_members)
+
+    @property
+    def published(self) -> dict[str, Any]:
+        """What a paper reports of the experiment, as `config.Published`; empty where there is nothing."""
+        return self.results["config"].get("published") or {}
+
+    def published_figure(self, model: str, metric: str, dataset: str) -> tuple[float, float | None] | None:
+        """Returns mean and spread that a paper reports; None where it reports none."""
+        by_model = self.published["test"] if dataset == "test" else self.published["ood"].get(dataset, {})
+        found = by_model.get(model, {}).get(metric)
+        return None if found is None else (found[0], found[1])
 
     @functools.cached_property
     def pictured(self) -> list[str]:
@@ -119,6 +132,8 @@ class Evaluation:
 
     def label(self, model: str) -> str:
         """A model's name on the page; the ensemble's says how many members it has."""
+        if model == "ensemble" and model not in self.models:  # see `tables.without_lone_member`
+            return self.style("single").label
         if model == "ensemble" and self.num_members:
             return f"Ensemble of {self.num_members}"
         return self.style(model).label

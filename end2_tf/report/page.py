@@ -228,7 +228,12 @@ def _render(evaluation: Evaluation, drawn: list[tuple[Picture, bytes]]) -> str:
         counts=results["counts"],
         split=evaluation.split,
         class_names=results["class_names"],
-        config=json.dumps(results["config"], indent=2, ensure_ascii=False),
+        published=evaluation.published.get("source", ""),
+        config=json.dumps(
+            {name: part for name, part in results["config"].items() if name != "published"},
+            indent=2,
+            ensure_ascii=False,
+        ),
         command=results["command"] or f"python main.py --experiment={results['experiment']}",
         versions=results["versions"],
         seconds={stage: _duration(s) for stage, s in results["seconds"].items()},

@@ -55,6 +55,7 @@ class Line:
     colour: str
     note: str
     cells: list[Cell]
+    is_published: bool = False  # what a paper reports, not a measurement of this run
 
 
 def columns(evaluation: Evaluation) -> list[Column]:
@@ -67,9 +68,13 @@ def columns(evaluation: Evaluation) -> list[Column]:
 
 
 def results(evaluation: Evaluation) -> tuple[list[Column], list[Line]]:
-    """Returns the results table: columns, and one line per model."""
+    """Returns the results table: columns, and a line per model, below it what is published of such a model."""
     heads = columns(evaluation)
-    return heads, _lines(evaluation, heads, evaluation.models)
+    own = dict(zip(evaluation.models, _lines(evaluation, heads, evaluation.models), strict=True))
+    published = _published_lines(evaluation, heads)
+    elsewhere = [line for model, line in published.items() if model not in own]
+    beside = [[line, *([published[model]] if model in published else [])] for model, line in own.items()]
+    return heads, [*(line for lines in beside for line in lines), *elsewhere]
 
 
 def shifted(evaluation: Evaluation) -> tuple[list[Column], list[Line]]:
@@ -105,6 +110,27 @@ def _lines(evaluation: Evaluation, heads: list[Column], models: list[str]) -> li
     return lines
 
 
+def _published_lines(evaluation: Evaluation, heads: list[Column]) -> dict[str, Line]:
+    """Returns a line for each model of which a paper reports any of the columns; papers report of test sets."""
+    lines = {}
+    for model in style.in_order(evaluation.published.get("test", {}) if evaluation.split == "test" else ()):
+        figures = [evaluation.published_figure(model, head.metric, head.dataset) for head in heads]
+        if any(figure is not None for figure in figures):
+            look = evaluation.style(model)
+            cells = [_published_cell(figure, head.metric) for figure, head in zip(figures, heads, strict=True)]
+            lines[model] = Line(f"{look.label}, published", look.colour, "", cells, is_published=True)
+    return lines
+
+
+def _published_cell(figure: tuple[float, float | None] | None, metric: str) -> Cell:
+    """Returns a published figure with a digit less than our own have, as papers print them."""
+    if figure is None:
+        return Cell("–")
+    how = style.metric(metric)
+    mean, spread = (None if part is None else f"{part * how.scale:.{max(1, how.digits - 1)}f}" for part in figure)
+    return Cell(mean or "–", "" if spread is None else f"± {spread}")
+
+
 def _best(evaluation: Evaluation, column: Column) -> str | None:
     """Returns the best student's value as printed, so that equal prints are equally marked; None without a rival."""
     better = style.metric(column.metric).better
@@ -126,7 +152,7 @@ def _spread(row: dict[str, Any] | None, metric: str) -> str:
 def _note(evaluation: Evaluation, model: str) -> str:
     """Returns what a model is: the loss that its config names, or its part in the comparison."""
     fixed = {
-        "single": "mean over members",
+        "single": "mean over members" if evaluation.num_members != 1 else "trained on labels",
         "single_matched": "labels only, trained like a student",
         "ensemble": "the teacher" if "teacher" not in evaluation.models else "all members",
         "teacher": "the members that students learn from",
@@ -202,7 +228,7 @@ def definitions(evaluation: Evaluation) -> list[tuple[str, str, str]]:
 def headline(evaluation: Evaluation) -> list[str]:
     """Returns one or two sentences: how accurate and how cheap the student is, and whether it knows what it doesn't."""
     student, members = evaluation.recommended, evaluation.num_members
-    values = {m: evaluation.value(m, "error") for m in (student, "ensemble", "single") if m}
+    values = {m: evaluation.value(m, "error") for m in (student, "ensemble", "single") if m in evaluation.models}
     wrong = {m: f"{style.number(v, 'error')}\u00a0%" for m, v in values.items() if v is not None}
     parts = []
     if student in wrong:

@@ -230,6 +230,18 @@ def test_missing_parts_leave_out_their_section(
         )
 
 
+def test_published_figures_name_their_source_and_are_not_repeated_in_the_config(small: Path, tmp_path: Path):
+    assert "Rows marked published" not in report.build(small, tmp_path / "before").read_text(encoding="utf-8")
+    published = {"source": "A & B (2020)", "test": {"end2_aux": {"error": [0.3125, None]}}, "ood": {}}
+    _change(small, config=_results(small)["config"] | {"published": published})
+    text = report.build(small, tmp_path / "out").read_text(encoding="utf-8")
+    assert "Rows marked published are not of this run, but of A &amp; B (2020)." in text
+    assert text.count('<tr class="published">') == 1
+    row = next(row for row in _Page(text).tables[0] if row[0][0] == "EnD² + AUX, published")
+    assert row[1][0] == "31.2"
+    assert "0.3125" not in text
+
+
 def test_no_students(small: Path, tmp_path: Path):
     rows = [r for r in _results(small)["rows"] if r["model"] in ("single", "ensemble", "bayes")]
     _change(small, rows=rows, gap_closed=[])

@@ -97,6 +97,60 @@ def test_spread_and_best(tmp_path: Path):
     assert cells["EnD² (NLL)"].spread == ""
 
 
+PUBLISHED = {
+    "source": "a paper",
+    "test": {
+        "end2_nll": {"error": [0.073, 0.002], "nll": [0.25, 0.0]},
+        "single": {"error": [0.08, 0.004]},
+        "end": {"prr": [85.0, None]},  # of no column here
+    },
+    "ood": {"ring": {"end2_nll": {"ood_auroc_knowledge": [0.8, None]}}},
+}
+
+
+def test_published_figures_stand_below_our_own(tmp_path: Path):
+    values = _knowing(0.9, 0.9, 0.8) | {("single", "nll", "test"): 0.5}
+    heads, lines = tables.results(_evaluation(tmp_path, values, config={"published": PUBLISHED}))
+    assert [line.label for line in lines] == [
+        "Single member",
+        "Single member, published",
+        "Ensemble of 10",
+        "EnD² + AUX",
+        "EnD² (NLL), published",  # which this run hasn't
+    ]
+    assert [line.is_published for line in lines] == [False, True, False, False, True]
+    assert [head.metric for head in heads] == [
+        "error", "nll", "knowledge_rank_correlation", "ood_auroc_knowledge"
+    ]  # fmt: skip
+    assert [(c.text, c.spread, c.best) for c in lines[1].cells] == [
+        ("8.0", "± 0.4", False), ("–", "", False), ("–", "", False), ("–", "", False)
+    ]  # fmt: skip
+    assert [(c.text, c.spread) for c in lines[4].cells] == [
+        ("7.3", "± 0.2"), ("0.25", "± 0.00"), ("–", ""), ("80.0", "")
+    ]  # fmt: skip
+
+
+def test_published_figures_are_no_rivals_of_our_own(tmp_path: Path):
+    values = {("end2", "error", "test"): 0.2, ("end2_nll", "error", "test"): 0.3}
+    _, lines = tables.results(_evaluation(tmp_path, values, config={"published": PUBLISHED}))
+    assert [line.label for line in lines if line.cells[0].best] == ["EnD²"]
+
+
+def test_published_figures_of_the_test_set_are_not_shown_beside_validation(tmp_path: Path):
+    values = {("end2_nll", "error", "validation"): 0.3, ("end2_nll", "ood_auroc_knowledge", "ring"): 0.9}
+    _, lines = tables.results(_evaluation(tmp_path, values, split="validation", config={"published": PUBLISHED}))
+    assert [line.label for line in lines] == ["EnD² (NLL)"]
+
+
+def test_one_network_alone(tmp_path: Path):
+    values = {(m, "error", "test"): (0.08, None, 1) for m in ("single", "ensemble")}
+    evaluation = _evaluation(tmp_path, values, num_members=1)
+    _, (line,) = tables.results(evaluation)
+    assert (line.label, line.note) == ("Single member", "trained on labels")
+    assert evaluation.label("ensemble") == "Single member"  # whose training history is under that name
+    assert tables.headline(evaluation)[0].replace("\xa0", " ") == "A single member gets 8.00 % wrong."
+
+
 def test_undefined_values_are_dashes_and_never_best(tmp_path: Path):
     values = {
         ("end", "prr", "test"): None,
