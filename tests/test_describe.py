@@ -24,9 +24,12 @@ def test_imagenet_is_planned_without_its_data(capsys):
 
 
 def test_the_papers_hundred_members(capsys):
-    said = _describe(capsys, "cifar10_vgg16_end2")
+    said = _describe(capsys, "cifar10_vgg16", "--set=data.ood=svhn_cropped")
     assert "member     70,330,698 weights" in said  # 70,322,250, and the batch norms' moving statistics
     assert "ensemble 100 members, 45 epochs" in said
+    # Of a Prior Network's 45 epochs, half as many as the other methods with auxiliary inputs have.
+    flops = 3 * 737_583_104 * 45_000 * 3 * (90 * (1 + 1 + 1 + 1 + 2 + 2 + 2) + 45 * 2)
+    assert f"students 24 by 8 methods: {flops:.2e} FLOPs" in said
     assert "transfer 95,000 inputs" in said  # 45,000 and the auxiliary 50,000, as they are
     assert "members 28,132.3 MB, transfer set 190.0 MB" in said  # 95,000 × 100 × 10 × 2 bytes
     assert "students 0.05 h the longest: side by side, one a GPU" in said

@@ -1,7 +1,7 @@
 #!/bin/bash
 # Members of an ensemble as an array of jobs, then the rest of the run as one job.
 #
-#   sbatch docs/clusters/slurm_members.sh cifar10_vgg16_end2 /shared/runs/cifar10_vgg16
+#   sbatch docs/clusters/slurm_members.sh cifar10_vgg16 /shared/runs/cifar10_vgg16
 #
 # The workdir is on storage that all nodes see. A job that is preempted is told 60 seconds before, saves what it has, and
 # goes on from there when it is queued again.
