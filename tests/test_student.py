@@ -81,9 +81,9 @@ def test_every_distillation_loss_trains_and_gets_its_head(members, loss, more, h
 def _train(members, transfer, epochs=3, own_epochs=None, **more):
     optimizer = config.Optimizer(learning_rate=1e-2)
     method = config.Method(loss="mean_precision", optimizer=optimizer, epochs=own_epochs, **more)
-    examples = Examples(X, Y)
+    examples, loss = Examples(X, Y), student.build_loss(method, len(members))
     model, history = student.train(
-        _network(9), method, config.Student(epochs=epochs), examples, seed=1, view_seed=2, transfer=transfer,
+        _network(9), loss, method, config.Student(epochs=epochs), examples, seed=1, view_seed=2, transfer=transfer,
         transfer_set=record_in_memory(end2_tf.Ensemble(members), X, None), ensemble=end2_tf.Ensemble(members),
         validation=examples,
     )  # fmt: skip
@@ -140,9 +140,11 @@ def test_labels_are_a_share_of_the_target_mean_and_of_nothing_else(members):
     measured = {}
     for share in (0.0, 0.4):
         keras.utils.set_random_seed(0)
+        method = config.Method("mean_precision", labels=share, auxiliary=True, loss_options={"penalty": "squared"})
         model, _ = student.train(
             _network(9),
-            config.Method("mean_precision", labels=share, auxiliary=True, loss_options={"penalty": "squared"}),
+            student.build_loss(method, len(members)),
+            method,
             config.Student(epochs=300, batch_size=200, optimizer=config.Optimizer(learning_rate=3e-2)),
             Examples(inputs, labels),
             seed=0,
