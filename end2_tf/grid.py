@@ -228,7 +228,8 @@ def _check_unseen(label: str, original: Experiment, variant: Experiment) -> None
     tests = [source for named in (original.data.ood, original.data.shifted) for source in named.values()]
     fields = {f"data.ood.{name}": source for name, source in variant.data.ood.items()}
     fields |= {f"data.shifted.{name}": source for name, source in variant.data.shifted.items()}
-    if variant.data.auxiliary is not None:
+    # An experiment's own auxiliary set may share a name with a test set, whose split is another: so is its protocol.
+    if variant.data.auxiliary is not None and variant.data.auxiliary != original.data.auxiliary:
         fields["data.auxiliary"] = variant.data.auxiliary
     for field, source in fields.items():
         if any(_is_same(part, test) for part in source.parts() for test in tests):

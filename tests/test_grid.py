@@ -101,6 +101,15 @@ def test_test_sets_take_no_part_however_they_are_named(change):
     grid.experiments(study({"x": {"data.ood.y": Source("svhn_cropped")}}))
 
 
+def test_an_experiment_keeps_its_auxiliary_set_whose_test_split_it_is_tested_on():
+    base = {"evaluation.split": "validation", "data.ood": {}}
+    found = study(experiment="cifar100_vgg16", base=base, methods=("end2_aux",))
+    (experiment,) = grid.experiments(found).values()
+    assert experiment.data.auxiliary == registry.experiments()["cifar100_vgg16"].data.ood["tiny_imagenet"]
+    with pytest.raises(ConfigError, match=r"has data\.auxiliary 'svhn_cropped', a test set of the experiment"):
+        grid.experiments(found, changes=["data.auxiliary=svhn_cropped"])
+
+
 @pytest.mark.parametrize("name", [name for name in registry.studies() if name.endswith("_saturation")])
 def test_saturation_doubles_the_epochs_of_the_members_that_are_published(name):
     found = grid.find(name)
