@@ -6,12 +6,13 @@ import keras
 import numpy as np
 import pytest
 
-from end2_tf import backbones, config, layers
+from end2_tf import backbones, config
 from end2_tf.config import Data, Ensemble, Experiment, Source, Student, Transfer
 from end2_tf.data.dataset import DataSet
 from end2_tf.data.examples import Examples
 from end2_tf.ensemble import StackedEnsemble
 from end2_tf.evaluate import Evaluation
+from end2_tf.heads import DirichletHead, SoftmaxHead
 from end2_tf.models import UncertaintyClassifier
 from end2_tf.zoo import publish
 
@@ -79,7 +80,7 @@ def make_run(name, folder, *, command=None):
     """Evaluates untrained members and students; returns what publishing takes."""
     experiment, data = _experiment(name), _data(name)
     members = StackedEnsemble.from_members([_network(experiment, data, seed) for seed in range(3)])
-    heads = {"end": layers.SoftmaxHead(), "end2_aux": layers.DirichletHead()}
+    heads = {"end": SoftmaxHead(), "end2_aux": DirichletHead()}
     evaluation = Evaluation(data, experiment.evaluation)
     evaluation.add_ensemble(members)
     students = {}
