@@ -22,7 +22,9 @@ def test_import_brings_no_tensorflow():
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("imports", ["import end2_tf, keras", "import keras, end2_tf"])
+@pytest.mark.parametrize(
+    "imports", ["import end2_tf, keras", "import keras, end2_tf", "import end2_tf, tensorflow, keras"]
+)
 def test_plain_keras_opens_our_models_in_a_fresh_process(tmp_path, imports):
     backbone = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
     model = UncertaintyClassifier(backbone, DirichletHead(offset=1.0))
