@@ -357,7 +357,7 @@ class Run(Trainer):
             return was_ready, folder, f"members are asked during training ({num_members} members){disagreement}"
         parts = []
         for artefact, manifest in zip(needed, manifests, strict=True):
-            kind = "auxiliary inputs" if artefact.digest == self.plan.auxiliary.digest else "inputs"
+            kind = "inputs" if artefact.digest == self.plan.transfer.digest else "auxiliary inputs"
             num_views = len(manifest["views"])
             views = f" in {num_views} views" if num_views > 1 else ""
             parts.append(f"{manifest['logits'][0]:,} {kind}{views}")

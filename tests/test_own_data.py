@@ -62,6 +62,7 @@ def test_own_keras_members_are_distilled(tmp_path, capsys, closing):
     assert _run(tmp_path / "run", *changes) == 0
     out = capsys.readouterr().out
     assert "your 3 members" in out
+    assert "81 inputs, 3 members" in out  # and no auxiliary ones: a tenth of 90 is held out
     assert "near chance" not in out
     student = keras.saving.load_model(next((tmp_path / "run").glob("student/*/model.keras")))
     assert [layer.units for layer in student.backbone.layers if isinstance(layer, keras.layers.Dense)] == [8, 3]
