@@ -12,9 +12,6 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 

@@ -320,6 +320,18 @@ def test_out_dir_that_is_a_file(small: Path, tmp_path: Path):
         report.build(small, tmp_path / "out")
 
 
+def test_a_report_leaves_the_backend_alone(small: Path, tmp_path: Path):
+    """In a notebook another one would swallow every picture that follows."""
+    code = (
+        "import sys, matplotlib\nmatplotlib.use('svg')\nfrom pathlib import Path\nfrom end2_tf import report\n"
+        "report.build(Path(sys.argv[1]), Path(sys.argv[2]))\nsys.exit(matplotlib.get_backend() != 'svg')"
+    )
+    root = Path(importlib.import_module("end2_tf").__file__).parents[1]
+    command = [sys.executable, "-c", code, str(small), str(tmp_path / "out")]
+    assert subprocess.run(command, cwd=root, check=False).returncode == 0
+    assert (tmp_path / "out" / "report.html").is_file()
+
+
 def test_importing_the_report_imports_no_tensorflow():
     code = "import sys, end2_tf.report; sys.exit('tensorflow' in sys.modules or 'matplotlib.pyplot' in sys.modules)"
     root = Path(importlib.import_module("end2_tf").__file__).parents[1]
