@@ -210,6 +210,7 @@ def learn(folder: str, num: int, num_members: int, num_classes: int, epochs: int
     settings = config.Student(epochs=epochs, batch_size=128)
     student.train(
         keras.Sequential([keras.Input((64,)), *layers]),
+        _loss(),
         config.default_methods()["end2"],
         settings,
         Examples(_features(num)),
