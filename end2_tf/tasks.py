@@ -361,7 +361,6 @@ class Trainer:
 
         settings, teacher = self.experiment.student, self.experiment.ensemble
         num_classes = self.data.num_classes
-        num_outputs = students.head_of(self.loss(method)).num_outputs(num_classes)
         own = self.experiment.methods[method].options
         if settings.backbone is None and teacher.models:
             if own:
@@ -369,6 +368,7 @@ class Trainer:
                     f"methods.{method}.options is {own}, but the student copies your members' layers, which take none. "
                     "Name a student.backbone, or leave it out."
                 )
+            num_outputs = students.head_of(self.loss(method)).num_outputs(num_classes)
             if num_outputs != num_classes:
                 raise ConfigError(
                     f"methods.{method}.loss needs a student of {num_outputs} outputs, but the student copies your "
@@ -387,6 +387,7 @@ class Trainer:
                     "activation of their last layer. Name a student.backbone."
                 )
             return student
+        num_outputs = students.head_of(self.loss(method)).num_outputs(num_classes)
         mean, std = self.data.normalisation()
         same = settings.backbone in (None, teacher.backbone)
         options = settings.options if settings.options is not None else (teacher.options if same else {})

@@ -206,7 +206,8 @@ def test_snapshots_go_on_from_one_another_and_a_rerun_from_what_is_there(tmp_pat
     weights = [keras.saving.load_model(path).get_weights() for path in sorted(folder.glob("*.keras"))]
     histories = [json.loads(path.read_text())["history"] for path in sorted(folder.glob("member_*.json"))]
     assert len(weights) == 3
-    assert histories[1][0]["loss"] < 0.9 * histories[0][0]["loss"]  # the second round begins where the first ended
+    first, last = histories[0][0]["loss"], histories[0][-1]["loss"]
+    assert histories[1][0]["loss"] < (first + last) / 2  # the second round begins where the first ended
     moved = [np.linalg.norm(a[4] - b[4]) / np.linalg.norm(a[4]) for a, b in itertools.pairwise(weights)]
     assert all(0.001 < share < 0.7 for share in moved)
     (folder / "member_002.keras").unlink()
