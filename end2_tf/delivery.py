@@ -60,10 +60,8 @@ def write_inputs(run: Run, path: Path) -> int:
     if (grid := evaluate.grid(data)) is not None:
         sets.append(grid["inputs"])
     inputs = np.concatenate(sets)
-    digests, first = np.unique(recorded.digests(inputs), return_index=True)
-    order = np.sort(first)
-    keys = np.empty(len(inputs), np.uint64)
-    keys[first] = digests
+    keys = recorded.digests(inputs)
+    order = np.sort(np.unique(keys, return_index=True)[1])  # each input once, in the sets' order
     try:
         workdir.write_npz(path, inputs=inputs[order], digests=keys[order])
     except OSError as error:
@@ -90,6 +88,11 @@ def publish(run: Run) -> tuple[bool, Path, str]:
         raise ConfigError(
             f"evaluation.split is {experiment.evaluation.split!r}, but the zoo's numbers are the test set's. "
             "Set evaluation.split=test."
+        )
+    if experiment.ensemble.predictions is not None:
+        raise ConfigError(
+            f"ensemble.predictions is {experiment.ensemble.predictions!r}, so there is no ensemble to publish. Use "
+            "--stage=export for students."
         )
     first = _first_students(run)
     run.require(run.plan.evaluation, "evaluate")

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from end2_tf.errors import ConfigError, unknown
+from end2_tf.errors import ConfigError, suggestion, unknown
 
 PACKAGE = Path(__file__).resolve().parent
 FOLDERS = {
@@ -127,6 +127,26 @@ def _constant(kind: str, name: str, variable: str) -> Any:
         if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == variable for t in node.targets):
             return ast.literal_eval(node.value)
     return None
+
+
+def class_of(kind: str, names_of: dict[str, str], wanted: str) -> Any:
+    """Returns a class of a package whose files define one each, imported when it is asked for.
+
+    Args:
+        kind: A key of `FOLDERS`.
+        names_of: The classes' names → their files'.
+        wanted: The class's name.
+
+    Raises:
+        AttributeError: no file defines it.
+    """
+    package = f"end2_tf.{FOLDERS[kind]}"
+    if wanted not in names_of:
+        raise AttributeError(
+            f"{package} has no {wanted!r}. {suggestion(wanted, names_of)}{FOLDERS[kind].capitalize()}: "
+            f"{', '.join(sorted(names_of))}."
+        )
+    return getattr(importlib.import_module(f"{package}.{names_of[wanted]}"), wanted)
 
 
 def class_name(name: str) -> str:

@@ -243,6 +243,9 @@ def test_recorded_predictions_of_any_framework_are_distilled(tmp_path, capsys):
     assert map_file.is_file()
     assert cli.main(_args(tmp_path / "run", "--describe", changes=changes)) == 0
     assert "4 recorded predictions" in capsys.readouterr().out
+    assert cli.main(_args(tmp_path / "run", "--stage=publish", f"--zoo_dir={tmp_path / 'zoo'}", changes=changes)) == 2
+    assert "there is no ensemble to publish" in capsys.readouterr().err
+    assert not (tmp_path / "run" / "export").exists()
     np.savez(tmp_path / "p.npz", digests=digests[order[:-50]], logits=logits[order[:-50]].astype(np.float32))
     assert cli.main(_args(tmp_path / "other", changes=changes)) == 2
     assert "has no predictions for" in capsys.readouterr().err

@@ -97,9 +97,7 @@ def _check_leaves_test_alone(data: Data) -> None:
             said = f"data.{field}.{name} is the in-domain test split, corrupted, but evaluation.split is 'validation'."
             if shows_test and of == data.name:
                 raise ConfigError(f"{said} Set data.{field}.{name}.options.split=validation, or leave it out.")
-            if (
-                source.name.partition("/")[0] == f"{data.name}_corrupted"
-            ):  # TFDS's copies of cifar10, mnist, imagenet2012
+            if source.name.partition("/")[0] == f"{data.name}_corrupted":  # TFDS's, of cifar10, mnist, imagenet2012
                 raise ConfigError(f"{said} Leave it out, or take the source 'corrupted' with split=validation.")
 
 

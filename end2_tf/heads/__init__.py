@@ -7,11 +7,9 @@ K classes, and gives every uncertainty measure. A loss names the head that its s
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
 
 from end2_tf import registry
-from end2_tf.errors import suggestion
 
 
 def _names() -> dict[str, str]:
@@ -19,12 +17,7 @@ def _names() -> dict[str, str]:
 
 
 def __getattr__(name: str) -> Any:
-    names = _names()
-    if name not in names:
-        raise AttributeError(
-            f"end2_tf.heads has no {name!r}. {suggestion(name, names)}Heads: {', '.join(sorted(names))}."
-        )
-    return getattr(importlib.import_module(f"{__name__}.{names[name]}"), name)
+    return registry.class_of("head", _names(), name)
 
 
 def __dir__() -> list[str]:

@@ -5,11 +5,9 @@ Names are looked up in the folder when they are asked for, so that a new loss is
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
 
 from end2_tf import registry
-from end2_tf.errors import suggestion
 
 
 def _names() -> dict[str, str]:
@@ -17,12 +15,7 @@ def _names() -> dict[str, str]:
 
 
 def __getattr__(name: str) -> Any:
-    names = _names()
-    if name not in names:
-        raise AttributeError(
-            f"end2_tf.losses has no {name!r}. {suggestion(name, names)}Losses: {', '.join(sorted(names))}."
-        )
-    return getattr(importlib.import_module(f"{__name__}.{names[name]}"), name)
+    return registry.class_of("loss", _names(), name)
 
 
 def __dir__() -> list[str]:

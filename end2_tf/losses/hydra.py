@@ -65,27 +65,28 @@ class Hydra(DistillationLoss):
                 "none for all. Give another number."
             )
         self.num_members, self.num_heads = num_members, num_heads
+        self._heads = num_heads or num_members
         self.scale_by_temperature = scale_by_temperature
 
     def make_head(self, dtype: Any = None) -> Head:
-        return HydraHead(self.num_heads or self.num_members, dtype=dtype)
+        return HydraHead(self._heads, dtype=dtype)
 
     @property
     def tempers_alphas(self) -> bool:
         return False
 
     def statistics_size(self, num_classes: int) -> int:
-        return (self.num_heads or self.num_members) * num_classes
+        return self._heads * num_classes
 
     def reduce_log_probs(self, log_probs: tf.Tensor) -> tf.Tensor:
-        probs = tf.exp(log_probs[..., : self.num_heads or self.num_members, :])
+        probs = tf.exp(log_probs[..., : self._heads, :])
         shape = tf.shape(probs)
         flat = tf.reshape(probs, tf.concat([shape[:-2], [shape[-2] * shape[-1]]], axis=0))
         return tf.ensure_shape(flat, (*probs.shape[:-2], self.statistics_size(log_probs.shape[-1])))
 
     def from_statistics(self, statistics: tf.Tensor, logits: tf.Tensor, temperature: Any) -> tf.Tensor:
-        temperature, heads = float64(temperature), self.num_heads or self.num_members
-        shape = (-1, heads, logits.shape[-1] // heads)
+        temperature = float64(temperature)
+        shape = (-1, self._heads, logits.shape[-1] // self._heads)
         probs = tf.reshape(float64(statistics), shape)
         log_probs = tf.nn.log_softmax(tf.reshape(float64(logits), shape) / temperature)
         divergence = tf.reduce_sum(tf.math.xlogy(probs, probs) - probs * log_probs, axis=-1)

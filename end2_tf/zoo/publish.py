@@ -23,7 +23,6 @@ from end2_tf import config, workdir
 from end2_tf.config import Experiment
 from end2_tf.data.dataset import DataSet
 from end2_tf.ensemble import Ensemble, StackedEnsemble, architecture, closing_activation
-from end2_tf.ensemble.recorded import RecordedEnsemble
 from end2_tf.errors import WorkdirError, ZooError
 from end2_tf.export import savedmodel
 from end2_tf.heads import SoftmaxHead
@@ -219,10 +218,6 @@ def _stacked(ensemble: Ensemble) -> StackedEnsemble:
     """Returns members as one model; a user's own may be of several architectures, or return probabilities."""
     if isinstance(ensemble, StackedEnsemble):
         return ensemble
-    if isinstance(ensemble, RecordedEnsemble):
-        raise ZooError(
-            "the members are recorded predictions, so there is no ensemble to publish. Use --stage=export for students."
-        )
     members = list(ensemble)
     if len({architecture(member) for member in members}) > 1:
         raise ZooError("the members have different architectures. Only an ensemble of one architecture is published.")

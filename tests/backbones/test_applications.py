@@ -183,7 +183,7 @@ def test_keras_hub_is_optional(monkeypatch):
 
 
 def test_keras_hubs_own_resnet(tmp_path):
-    pytest.importorskip("keras_hub")
+    pytest.importorskip("keras_hub", reason="KerasHub isn't installed; it is no dependency")
     stem = {"input_conv_filters": [64], "input_conv_kernel_sizes": [3], "block_type": "basic_block"}
     stages = {"stackwise_num_filters": [64, 64], "stackwise_num_blocks": [1, 1], "stackwise_num_strides": [1, 2]}
     model = _build(network="keras_hub/ResNetBackbone", arguments=stem | stages)
