@@ -15,6 +15,7 @@ from end2_tf.tasks import Task
 from end2_tf.zoo import results as zoo_results
 
 PAGES = "pages"  # the folder of a zoo that pages of studies are copied to
+NOTE = ".note.md"  # of a page in a zoo: what its reader should learn, in words, by whoever looked at the results
 NAME = "study"  # of the files in a workdir: those of the study that ran last, as results.csv is of the last run
 
 
@@ -48,7 +49,10 @@ class StudyRun:
         self.root = self.first.root
 
     def run(self) -> Path:
-        """Trains and evaluates what isn't there, writes study.csv, .png and .md; returns the path of the latter."""
+        """Trains and evaluates what isn't there, writes study.csv, .png and .md; returns the path of the latter.
+
+        A zoo's page takes up the text of `pages/<name>.note.md` there, which is written by hand.
+        """
         if self.first.download:
             from end2_tf.data import dataset
 
@@ -129,8 +133,13 @@ class StudyRun:
     def lines(self) -> list[study_tables.Line]:
         return study_tables.lines(self.results, {label: run.plan.ensemble.digest for label, run in self.runs.items()})
 
-    def page(self, name: str = NAME) -> str:
-        """Returns the page; its picture is `<name>.png` beside it."""
+    def page(self, name: str = NAME, note: str = "") -> str:
+        """Returns the page; its picture is `<name>.png` beside it.
+
+        Args:
+            name: Of the page's files.
+            note: What the results teach, in Markdown.
+        """
         from end2_tf.report import ablation  # not before it is needed: it imports Matplotlib
 
         lines, columns = self.lines, self.study.columns
@@ -141,6 +150,7 @@ class StudyRun:
             "**A small version, for trying: its numbers say nothing.**" if self.is_small else "",
             study_tables.protocol(lines, self.study.experiment, self.study.methods),
             self.study.reference,
+            note.strip(),
             f"![{self.study.title}]({name}.png)",
             f"*{ablation.caption(lines, study_tables.SPLIT, self._sizes)}*",
             *(zoo_results.markdown(table) for table in tables if table),
@@ -176,7 +186,9 @@ class StudyRun:
         for place in places:
             workdir.write_atomically(place.with_name(f"{place.name}.png"), functools.partial(_write_bytes, picture))
             workdir.write_text(place.with_name(f"{place.name}.csv"), numbers)
-            workdir.write_text(place.with_name(f"{place.name}.md"), self.page(place.name))
+            note = place.with_name(f"{place.name}{NOTE}")
+            text = note.read_text(encoding="utf-8") if place != places[0] and note.is_file() else ""
+            workdir.write_text(place.with_name(f"{place.name}.md"), self.page(place.name, text))
         return self.root.path / f"{NAME}.md"
 
     def describe(self) -> str:

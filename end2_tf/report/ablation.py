@@ -1,7 +1,8 @@
 """A study's picture: each metric against what was varied, beside the ensemble and a single member.
 
 A quantity goes along the horizontal axis, a curve a method; categories are rows, a dot each. Spreads are standard
-deviations over students (seeds), or over members where a member stands for all.
+deviations over students (seeds), or over members where a member stands for all. A hollow dot is, like a dashed curve, a
+student that saw no auxiliary data.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ _MARKERS = ("o", "s", "D", "^", "v", "P", "X")
 _APART = 0.012  # of the axis: what curves are moved by, so that their bars don't lie on one another
 _FAR = 0.8  # of the range of the others: a value farther away than this is named at the border instead
 _ROOM = 0.11  # of the range: what a line of text at the border takes
+_LINE = 0.8  # categories: what a line of text below them takes
 _SMALL = 0.3  # of the range: where all but one place have less than this, that place is outside
 _NOTE: dict[str, Any] = {"fontsize": 7, "bbox": {"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 0.8}}
 _ARROWS = {-1: " ↓", 0: "", 1: " ↑"}
@@ -212,6 +214,7 @@ def _dots(ax: Axes, panel: Panel, varied: Sequence[Measured], shared: Mapping[st
             color=look.colour,
             marker="o",
             markersize=4.5,
+            markerfacecolor=look.colour if look.line == "-" else "white",
             elinewidth=1.4,
             capsize=2,
             linestyle="none",
@@ -248,6 +251,7 @@ def _finish(ax: Axes, panel: Panel, shared: Mapping[str, Measured], drawn: Seque
     low, high = min(reach), max(reach)
     reach += [p.value for p in drawn if p.place == outlier and _is_near(p.value, low, high)]
     low, high = min(reach), max(reach)
+    far_single = None
     if single is not None:
         look = style.of(SINGLE)
         if _is_near(single.value, low, high):
@@ -256,19 +260,24 @@ def _finish(ax: Axes, panel: Panel, shared: Mapping[str, Measured], drawn: Seque
             band(*single.ends, color=look.colour, alpha=0.15, linewidth=0, zorder=1)
             low, high = min(low, single.value), max(high, single.value)
         else:
-            _name_single(ax, _printed(single, panel), is_above=single.value > high, across=across)
+            far_single = single
     width = high - low or abs(high) or 1.0
     above, below = (
         [p for p in drawn if p.place == outlier and is_beyond(p.value)]
         for is_beyond in (lambda value: value > high + 0.07 * width, lambda value: value < low - 0.07 * width)
     )
     room = _ROOM if across else 0.0  # for a value written at the border
+    is_far_above = far_single is not None and far_single.value > high
+    texts = [len(below) + (far_single is not None and not is_far_above), len(above) + is_far_above]
     (ax.set_ylim if across else ax.set_xlim)(
-        low - (0.07 + room * len(below)) * width, high + (0.07 + room * len(above)) * width
+        low - (0.07 + room * texts[0]) * width, high + (0.07 + room * texts[1]) * width
     )
     for is_above, named in ((True, above), (False, below)):
         for number, point in enumerate(sorted(named, key=lambda p: p.value, reverse=is_above)):
             _name_point(ax, point, _printed(point, panel), number, is_above=is_above, across=across)
+    if far_single is not None:
+        taken = len(above if is_far_above else below)
+        _name_single(ax, _printed(far_single, panel), taken, is_above=is_far_above, across=across)
 
 
 def _is_near(value: float, low: float, high: float) -> bool:
@@ -294,14 +303,26 @@ def _printed(point: _Point, panel: Panel) -> str:
     return f"{point.value:.{digits}f}{spread}"
 
 
-def _name_single(ax: Axes, value: str, *, is_above: bool, across: bool) -> None:
-    """Writes a single member's value where its line would be beyond the panel."""
+def _name_single(ax: Axes, value: str, taken: int, *, is_above: bool, across: bool) -> None:
+    """Writes a single member's value where its line would be beyond the panel.
+
+    Below the `taken` values that stand at that border, or in a row of its own below the categories.
+    """
     if across:
-        text, x, y = f"single {value} {'↑' if is_above else '↓'}", 0.98, 0.97 if is_above else 0.03
+        text, x, y = f"single {value} {'↑' if is_above else '↓'}", 0.98, _height(taken, is_above=is_above)
+        vertical = "center"
     else:
+        bottom, top = ax.get_ylim()
+        ax.set_ylim(bottom + _LINE, top)
         text, x, y = (f"single {value} →", 0.98, 0.02) if is_above else (f"← single {value}", 0.02, 0.02)
-    horizontal, vertical = "right" if x > 0.5 else "left", "top" if y > 0.5 else "bottom"
+        vertical = "bottom"
+    horizontal = "right" if x > 0.5 else "left"
     ax.text(x, y, text, transform=ax.transAxes, color="#666666", ha=horizontal, va=vertical, **_NOTE)
+
+
+def _height(number: int, *, is_above: bool) -> float:
+    """Returns where the `number`th text at the upper or lower border stands, a share of the panel's height."""
+    return 0.95 - 0.09 * number if is_above else 0.05 + 0.09 * number
 
 
 def _name_point(ax: Axes, point: _Point, value: str, number: int, *, is_above: bool, across: bool) -> None:
@@ -310,7 +331,7 @@ def _name_point(ax: Axes, point: _Point, value: str, number: int, *, is_above: b
         low, high = ax.get_xlim()
         is_left = point.place < (np.sqrt(low * high) if ax.get_xscale() == "log" else (low + high) / 2)
         text = f" {'↑' if is_above else '↓'} {value} "
-        y = 0.95 - 0.09 * number if is_above else 0.05 + 0.09 * number
+        y = _height(number, is_above=is_above)
         where, horizontal = ax.get_xaxis_transform(), "left" if is_left else "right"
         ax.text(point.place, y, text, transform=where, color=point.colour, ha=horizontal, va="center", **_NOTE)
     else:

@@ -113,7 +113,8 @@ def of(model: str, models: Iterable[str] = ()) -> ModelStyle:
     others = sorted(set(models) - set(MODELS)) or [model]
     position = others.index(model) if model in others else 0
     line = "-" if model.endswith("_aux") else _DASHED
-    return ModelStyle(model.replace("_", " "), _OTHER_COLOURS[position % len(_OTHER_COLOURS)], line)
+    label = model.removesuffix("_aux").replace("_", " ") + (" + AUX" if model.endswith("_aux") else "")
+    return ModelStyle(label, _OTHER_COLOURS[position % len(_OTHER_COLOURS)], line)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -137,7 +137,7 @@ def test_one_value_far_off_leaves_room_for_the_others_and_is_named(drawn):
     assert not nll.texts
     drawn.clear()
     nll = _draw(drawn, lines=lines, axis=None)["NLL ↓"]
-    assert [text.get_text() for text in nll.texts] == ["single 3.500 ± 0.100 →", "1.700 ± 0.300 →"]
+    assert [text.get_text() for text in nll.texts] == ["1.700 ± 0.300 →", "single 3.500 ± 0.100 →"]
 
 
 def test_shares_are_on_a_linear_axis_that_may_begin_at_0(drawn):
@@ -201,3 +201,29 @@ def test_the_caption_says_n_and_what_the_lines_are():
     )
     members = [Line("a", "a", "single", {("validation", "error"): (0.1, 0.1, 4)})]
     assert ablation.caption(members, "validation", {"validation": 5}).startswith("Members, mean ± standard")
+
+
+def _boxes(panel):
+    """Returns the places of a panel's texts in pixels."""
+    panel.figure.draw_without_rendering()
+    return [text.get_window_extent() for text in panel.texts]
+
+
+def test_texts_at_a_border_dont_lie_on_one_another(drawn):
+    nll = _draw(drawn, [*LINES[:-1], _student("50 members", 0.95, "end2_nll_aux")])["NLL (nats) ↓"]
+    assert sorted(text.get_text().strip() for text in nll.texts) == ["single 3.500 ± 0.100 ↑", "↑ 1.900 ± 0.010"]
+    one, other = _boxes(nll)
+    assert not one.overlaps(other)
+
+
+def test_a_member_far_off_has_a_row_of_its_own_below_categories(drawn):
+    nll = _draw(drawn, axis=None)["NLL ↓"]
+    (box,) = _boxes(nll)
+    rows = [c.lines[0].get_ydata()[0] for c in nll.containers if isinstance(c, ErrorbarContainer)]
+    assert box.y1 < nll.transData.transform((0, max(rows)))[1]
+
+
+def test_students_without_auxiliary_data_are_hollow(drawn):
+    error = _draw(drawn, [ENSEMBLE, SINGLE, _student("a", 0.09), _student("b", 0.1, "end2")], axis=None)["Error ↓"]
+    dots = [c.lines[0] for c in error.containers if isinstance(c, ErrorbarContainer)]
+    assert [dot.get_markerfacecolor() == "white" for dot in dots] == [False, True]

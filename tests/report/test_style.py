@@ -50,7 +50,7 @@ def test_unknown_methods_get_looks_of_their_own():
     models = ["ensemble", "mine", "mine_aux"]
     looks = [style.of(m, models) for m in models]
     assert len({look.colour for look in looks}) == 3
-    assert looks[2].label == "mine aux"
+    assert looks[2].label == "mine + AUX"
     assert all(style.is_student(m) for m in ("mine", "end", "end2_aux"))
     assert not any(style.is_student(m) for m in ("single", "single_matched", "ensemble", "bayes"))
 
