@@ -15,7 +15,7 @@ from end2_tf.tasks import Task
 from end2_tf.zoo import results as zoo_results
 
 PAGES = "pages"  # the folder of a zoo that pages of studies are copied to
-NOTE = ".note.md"  # of a page in a zoo: what its reader should learn, in words, by whoever looked at the results
+NOTES = "notes"  # the folder in there with what pages teach, in words, by whoever looked at the results
 NAME = "study"  # of the files in a workdir: those of the study that ran last, as results.csv is of the last run
 
 
@@ -51,7 +51,7 @@ class StudyRun:
     def run(self) -> Path:
         """Trains and evaluates what isn't there, writes study.csv, .png and .md; returns the path of the latter.
 
-        A zoo's page takes up the text of `pages/<name>.note.md` there, which is written by hand.
+        A zoo's page takes up the text of `pages/notes/<name>.md` there, which is written by hand.
         """
         if self.first.download:
             from end2_tf.data import dataset
@@ -186,7 +186,7 @@ class StudyRun:
         for place in places:
             workdir.write_atomically(place.with_name(f"{place.name}.png"), functools.partial(_write_bytes, picture))
             workdir.write_text(place.with_name(f"{place.name}.csv"), numbers)
-            note = place.with_name(f"{place.name}{NOTE}")
+            note = place.parent / NOTES / f"{place.name}.md"
             text = note.read_text(encoding="utf-8") if place != places[0] and note.is_file() else ""
             workdir.write_text(place.with_name(f"{place.name}.md"), self.page(place.name, text))
         return self.root.path / f"{NAME}.md"

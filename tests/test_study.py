@@ -114,7 +114,9 @@ def test_a_study_from_its_description_to_its_tables(tmp_path, monkeypatch, capsy
         assert copy.read_bytes() == (workdir / f"study.{suffix}").read_bytes()
     assert (tmp_path / "zoo" / "pages" / "tiny.md").read_text() == page.replace("](study.png)", "](tiny.png)")
 
-    (tmp_path / "zoo" / "pages" / "tiny.note.md").write_text("**What it teaches.** Little.\n")
+    notes = tmp_path / "zoo" / "pages" / "notes"
+    notes.mkdir()
+    (notes / "tiny.md").write_text("**What it teaches.** Little.\n")
     assert _run(workdir, f"--zoo_dir={tmp_path / 'zoo'}") == 0
     copy = (tmp_path / "zoo" / "pages" / "tiny.md").read_text()
     assert copy.replace("**What it teaches.** Little.\n\n", "") == page.replace("](study.png)", "](tiny.png)")
