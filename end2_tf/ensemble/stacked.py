@@ -1,7 +1,8 @@
 """Trains all members at once: every weight in one array, one batched matrix product a layer, one optimiser step.
 
 For networks of dense layers, where a step of one small member is all overhead: 100 members of 64-64-64 take a few
-times as long as one.
+times as long as one. Many members are two stacks, whose operations don't wait for one another: so one has work for the
+cores while the other is in an operation too small to share.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from end2_tf.data.views import Views
 from end2_tf.errors import TrainingError
 from end2_tf.interrupts import Terminated
 from end2_tf.training import Progress
+
+MANY = 20  # members that are two stacks; not a question of cores, since who goes on may have others than who began
 
 
 def train(
@@ -53,18 +56,19 @@ def train(
     """
     if prototype is None:
         prototype = members[0]
-    trainable = [_stack(members, "trainable_variables", i) for i in range(len(prototype.trainable_variables))]
-    frozen = [
-        tf.constant(np.stack([np.asarray(m.non_trainable_variables[i]) for m in members]))
-        for i in range(len(prototype.non_trainable_variables))
+    steps = -(-len(data.train) // settings.batch_size)
+    half = len(members) if len(members) < MANY else -(-len(members) // 2)
+    stacks = [
+        _Stack(
+            members[start : start + half],
+            seeds[start : start + half],
+            prototype,
+            training.optimizer(settings.optimizer, steps * settings.epochs),
+        )
+        for start in range(0, len(members), half)
     ]
-    num_examples = len(data.train)
-    steps = -(-num_examples // settings.batch_size)
-    optimizer = training.optimizer(settings.optimizer, steps * settings.epochs)
-    optimizer.build(trainable)
-    run_epoch = _epoch_function(prototype, trainable, frozen, optimizer, data, settings, np.asarray(seeds))
-
-    state = Checkpoint(checkpoint, [*trainable, *optimizer.variables])
+    run_epoch = _epoch_function(prototype, stacks, data, settings)
+    state = Checkpoint(checkpoint, [variable for stack in stacks for variable in stack.variables])
     found = state.restore("losses")
     losses = np.zeros((0, len(members)), np.float32) if found is None else found["losses"]
     try:
@@ -86,36 +90,72 @@ def train(
         state.save(losses=losses)
         raise
     state.save(losses=losses)
-    optimizer.finalize_variable_values(trainable)
-    for index, member in enumerate(members):
-        for variable, stack in zip(member.trainable_variables, trainable, strict=True):
-            variable.assign(stack[index])
+    for stack in stacks:
+        stack.finish()
     return [
         [{"epoch": float(epoch + 1), "loss": float(row[index])} for epoch, row in enumerate(losses)]
         for index in range(len(members))
     ]
 
 
-def _stack(members: list[keras.Model], kind: str, place: int) -> keras.Variable:
-    values = np.stack([np.asarray(getattr(m, kind)[place]) for m in members])
-    return keras.Variable(values, name=getattr(members[0], kind)[place].name)  # the name decides weight decay
+class _Stack:
+    """Members that are trained by the same operations, and their optimiser.
+
+    Args:
+        members: Whose weights are stacked.
+        seeds: One a member.
+        prototype: The network that computes.
+        optimizer: Not built yet.
+    """
+
+    def __init__(
+        self,
+        members: list[keras.Model],
+        seeds: list[int],
+        prototype: keras.Model,
+        optimizer: keras.optimizers.Optimizer,
+    ):
+        self.members, self.seeds, self.optimizer = members, seeds, optimizer
+        self.trainable = [  # the name decides weight decay
+            keras.Variable(self._stacked("trainable_variables", i), name=members[0].trainable_variables[i].name)
+            for i in range(len(prototype.trainable_variables))
+        ]
+        self.frozen = [
+            tf.constant(self._stacked("non_trainable_variables", i))
+            for i in range(len(prototype.non_trainable_variables))
+        ]
+        optimizer.build(self.trainable)
+
+    def _stacked(self, kind: str, place: int) -> np.ndarray:
+        return np.stack([np.asarray(getattr(member, kind)[place]) for member in self.members])
+
+    @property
+    def variables(self) -> list[keras.Variable]:
+        """All that a checkpoint keeps."""
+        return [*self.trainable, *self.optimizer.variables]
+
+    def finish(self) -> None:
+        """Gives members their weights, averaged ones where the optimiser averages."""
+        self.optimizer.finalize_variable_values(self.trainable)
+        for index, member in enumerate(self.members):
+            for variable, stacked in zip(member.trainable_variables, self.trainable, strict=True):
+                variable.assign(stacked[index])
 
 
-def _epoch_function(prototype, trainable, frozen, optimizer, data, settings, seeds):
+def _epoch_function(prototype, stacks, data, settings):
     """Returns a graph that trains one epoch and gives each member's mean loss (members,)."""
     inputs, labels = tf.constant(data.train.inputs), tf.constant(data.train.labels)
     num_examples, size = len(data.train), settings.batch_size
     views = Views(settings.augmentation, data.train.inputs, 0)
     jitter = None if views.is_identity else tf.constant(views.feature_scale)
     starts = tf.range(0, num_examples, size)
-    seeds = tf.constant(seeds, tf.int32)
 
     def forward(weights):
         values, constants, x = weights
         return prototype.stateless_call(list(values), list(constants), x, training=True)[0]
 
-    @tf.function
-    def run(epoch):
+    def train_epoch(stack, epoch):
+        seeds = tf.constant(stack.seeds, tf.int32)
         keys = tf.stack([seeds, tf.fill(tf.shape(seeds), epoch)], axis=1)
         noise = tf.map_fn(
             lambda key: tf.random.stateless_uniform((num_examples,), key), keys, fn_output_signature=tf.float32
@@ -133,19 +173,23 @@ def _epoch_function(prototype, trainable, frozen, optimizer, data, settings, see
                     keys,
                     fn_output_signature=tf.float32,
                 )
-            values = [variable.value for variable in trainable]
+            values = [variable.value for variable in stack.trainable]
             with tf.GradientTape() as tape:
                 tape.watch(values)
-                logits = tf.vectorized_map(forward, (values, frozen, x))
+                logits = tf.vectorized_map(forward, (values, stack.frozen, x))
                 losses = tf.nn.sparse_softmax_cross_entropy_with_logits(y, tf.cast(logits, tf.float32))
                 member_losses = tf.reduce_mean(losses, axis=1)
                 loss = tf.reduce_sum(member_losses)  # a sum: each member's gradient is its own
             gradients = tape.gradient(loss, values)
             if settings.optimizer.clip_norm:
                 gradients = _clip_each_member(gradients, settings.optimizer.clip_norm)
-            optimizer.apply(gradients, trainable)
+            stack.optimizer.apply(gradients, stack.trainable)
             total += tf.reduce_sum(losses, axis=1)
         return total / num_examples
+
+    @tf.function
+    def run(epoch):
+        return tf.concat([train_epoch(stack, epoch) for stack in stacks], axis=0)
 
     return run
 

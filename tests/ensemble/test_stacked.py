@@ -40,6 +40,23 @@ def test_a_member_does_not_depend_on_who_shares_its_stack(data, jitter):
         np.testing.assert_allclose(a, b, atol=1e-5)
 
 
+def test_many_members_are_two_stacks_and_each_is_as_if_it_were_one(data, monkeypatch, tmp_path):
+    whole, histories = _train(data, [1, 2, 3, 4, 5])
+    monkeypatch.setattr(stacked, "MANY", 5)
+    made = []
+    monkeypatch.setattr(stacked, "_Stack", lambda *args, own=stacked._Stack: made.append(own(*args)) or made[-1])
+    halves, again = _train(data, [1, 2, 3, 4, 5], checkpoint=tmp_path / "c.npz")
+    assert [stack.seeds for stack in made] == [[1, 2, 3], [4, 5]]
+    for one, other in zip(whole, halves, strict=True):
+        for a, b in zip(one, other, strict=True):
+            np.testing.assert_allclose(a, b, atol=1e-5)
+    np.testing.assert_allclose([h[-1]["loss"] for h in histories], [h[-1]["loss"] for h in again], rtol=1e-5)
+    resumed, _ = _train(data, [1, 2, 3, 4, 5], checkpoint=tmp_path / "c.npz")  # the checkpoint of all epochs
+    for one, other in zip(resumed, halves, strict=True):
+        for a, b in zip(one, other, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
 def test_members_learn_and_differ(data):
     weights, histories = _train(data, [1, 2], epochs=20)
     assert all(h[-1]["loss"] < 0.8 * h[0]["loss"] for h in histories)
