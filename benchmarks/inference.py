@@ -11,24 +11,22 @@ memory rises from loading the model and running it; on a GPU that leaves out the
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import timing
 
 from end2_tf import stages, tables
 from end2_tf.errors import ConfigError, End2Error, ModelError
 
-REPETITIONS = 7
-SECONDS = 0.5  # each repetition at least; a single pass would drown in the system's noise
 MODELS = ("student", "ensemble")
 
 
@@ -36,8 +34,8 @@ def compare(
     student: str,
     ensemble: str,
     batch_size: int = 256,
-    repetitions: int = REPETITIONS,
-    seconds: float = SECONDS,
+    repetitions: int = timing.REPETITIONS,
+    seconds: float = timing.SECONDS,
     memory: bool = True,
 ) -> dict[str, Any]:
     """Measures both models.
@@ -67,7 +65,10 @@ def compare(
     num_members = _num_members(models["ensemble"], models["student"], ensemble)
     shape = tuple(models["student"].input_shape[1:])
     passes = {name: _forward(model) for name, model in models.items()}
-    times = _time_in_turns(passes, _batch(shape, batch_size), repetitions, seconds)
+    batch = _batch(shape, batch_size)
+    times = timing.in_turns(
+        {name: functools.partial(forward, batch) for name, forward in passes.items()}, repetitions, seconds
+    )
     result: dict[str, Any] = {
         name: {
             "seconds": times[name],
@@ -78,7 +79,7 @@ def compare(
         for name, model in models.items()
     }
     return result | {
-        "time_ratio": [b / a for a, b in zip(times["student"], times["ensemble"], strict=True)],
+        "time_ratio": list(timing.ratios(times["ensemble"], times["student"])),
         "num_members": num_members,
         "batch_size": batch_size,
         "input_shape": list(shape),
@@ -95,8 +96,8 @@ def table(result: dict[str, Any]) -> str:
         ["", "student", f"ensemble of {result['num_members']}", "ratio"],
         [
             f"ms for a batch of {result['batch_size']}",
-            *(_range([1e3 * s for s in result[name]["seconds"]], 2) for name in MODELS),
-            _range(result["time_ratio"], 2),
+            *(timing.spread([1e3 * s for s in result[name]["seconds"]], 2) for name in MODELS),
+            timing.spread(result["time_ratio"], 2),
         ],
         ["examples a second", *(f"{statistics.median(rate[name]):,.0f}" for name in MODELS), ""],
     ]
@@ -107,11 +108,6 @@ def table(result: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
     spread = f"median (lowest–highest) of {len(result['time_ratio'])} repetitions"
     return "\n".join([*tables.aligned(lines), f"Time: {spread}. {result['processor']}.", versions])
-
-
-def _range(values: Sequence[float], digits: int) -> str:
-    low, high = min(values), max(values)
-    return f"{statistics.median(values):,.{digits}f} ({low:,.{digits}f}–{high:,.{digits}f})"
 
 
 def _load(path: str, name: str) -> Any:
@@ -186,30 +182,6 @@ def _batch(shape: tuple[int, ...], batch_size: int) -> Any:
     return tf.constant(rng.integers(0, 256, size) if len(shape) == 3 else rng.normal(size=size), tf.float32)
 
 
-def _time_in_turns(
-    passes: dict[str, Callable[[Any], Any]], batch: Any, repetitions: int, seconds: float
-) -> dict[str, list[float]]:
-    """Returns the seconds of one pass, a number a repetition; whoever went first goes second the next time."""
-    calls = {}
-    for name, forward in passes.items():
-        forward(batch)  # traces the graph
-        calls[name] = 1
-        while _seconds(forward, batch, calls[name]) * calls[name] < seconds:  # also warms up
-            calls[name] *= 2
-    times: dict[str, list[float]] = {name: [] for name in passes}
-    for repetition in range(repetitions):
-        for name in list(passes)[:: -1 if repetition % 2 else 1]:
-            times[name].append(_seconds(passes[name], batch, calls[name]))
-    return times
-
-
-def _seconds(forward: Callable[[Any], Any], batch: Any, calls: int) -> float:
-    started = time.perf_counter()
-    for _ in range(calls):
-        forward(batch)
-    return (time.perf_counter() - started) / calls
-
-
 def _peak_in_a_process_of_its_own(path: str, name: str, batch_size: int, shape: tuple[int, ...]) -> int:
     code = f"import inference; print(inference._peak({path!r}, {name!r}, {batch_size}, {shape}))"
     places = [str(Path(__file__).resolve().parent), *sys.path]
@@ -232,21 +204,11 @@ def _peak(path: str, name: str, batch_size: int, shape: tuple[int, ...]) -> int:
 
     batch = _batch(shape, batch_size)
     tf.function(tf.nn.softmax)(tf.zeros((2, 2)))  # what TensorFlow itself needs isn't the model's
-    before = _peak_resident()
+    before = timing.peak_resident()
     forward = _forward(_load(path, name))
     for _ in range(5):
         forward(batch)
-    return _peak_resident() - before
-
-
-def _peak_resident() -> int:
-    try:
-        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
-    except OSError:  # not Linux, where a child's getrusage would begin with its parent's peak
-        import resource
-
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return timing.peak_resident() - before
 
 
 def _processor() -> str:
@@ -255,13 +217,7 @@ def _processor() -> str:
     gpus = tf.config.list_physical_devices("GPU")
     if gpus:
         return str(tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU"))
-    name = platform.processor() or platform.machine()
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        name = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), name)
-    except OSError:
-        pass  # not Linux
-    return f"{name}, {os.cpu_count()} logical cores"
+    return timing.processor()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -67,14 +67,6 @@ def test_both_passes_end_in_the_measures(inference, paths):
     assert inference._batch((4, 4, 1), 2).numpy().max() > 1  # raw pixels
 
 
-def test_models_take_turns(inference):
-    order = []
-    passes = {name: (lambda batch, name=name: order.append(name)) for name in ("a", "b")}
-    times = inference._time_in_turns(passes, None, repetitions=2, seconds=0)
-    assert order == ["a", "a", "b", "b", *"ab", *"ba"]  # traced, warmed up, then measured
-    assert [len(values) for values in times.values()] == [2, 2]
-
-
 def test_table_is_aligned_and_leaves_out_what_was_not_measured(inference):
     def measured(seconds, peak):
         return {"seconds": seconds, "weights": 10, "weight_bytes": 4_000_000, "peak_bytes": peak}
