@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+PEERS := .bench-venv
 
-.PHONY: run test lint format venv clean
+.PHONY: run test lint format bench bench-env venv clean
 
 run: venv
 	$(BIN)/python main.py --experiment=spirals_mlp_end2
@@ -21,6 +22,16 @@ lint: venv
 format: venv
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+bench: venv
+	$(BIN)/python benchmarks/run.py
+
+bench-env: $(PEERS)/.ready
+
+$(PEERS)/.ready: benchmarks/requirements.txt
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --requirement benchmarks/requirements.txt
+	@touch $(PEERS)/.ready
 
 venv: $(READY)
 

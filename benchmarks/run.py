@@ -1,0 +1,111 @@
+"""Runs all benchmarks, one after the other: `benchmarks/results.csv`, and the table in README.md.
+
+python benchmarks/run.py [--only=stacked,startup] [--quick]
+
+With `--only` the other benchmarks' rows stay as they are; with `--quick` nothing is written. The exit code is 1 if a
+benchmark failed; a missed target is none.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import timing
+
+HERE = Path(__file__).resolve().parent
+RESULTS, README = HERE / "results.csv", HERE.parent / "README.md"
+# With rows; others beside them answer questions that take longer, or need models or a GPU.
+BENCHMARKS = (
+    "startup",
+    "stacked",
+    "convolutional",
+    "distillation",
+    "served",
+    "reading",
+    "measures",
+    "growth",
+    "pipeline",
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--only", default=",".join(BENCHMARKS), help="names, with commas between them")
+    parser.add_argument("--quick", action="store_true", help="a try in seconds each, which writes nothing")
+    given = parser.parse_args(arguments)
+    names = [name.strip() for name in given.only.split(",")]
+    if unknown := [name for name in names if name not in BENCHMARKS]:
+        print(f"error: --only has {unknown[0]!r}. Allowed: {', '.join(BENCHMARKS)}.", file=sys.stderr)
+        return 2
+    found: dict[str, list[dict[str, str]]] = {}
+    failed = []
+    for name in names:
+        print(f"\n{name}", flush=True)
+        started = time.monotonic()
+        with tempfile.TemporaryDirectory() as folder:
+            rows = Path(folder) / "rows.json"
+            command = [
+                sys.executable,
+                str(HERE / f"{name}.py"),
+                f"--rows={rows}",
+                *(["--quick"] if given.quick else []),
+            ]
+            if _start(command):
+                failed.append(name)
+            else:
+                found[name] = json.loads(rows.read_text(encoding="utf-8"))
+        print(f"{name}: {time.monotonic() - started:.0f} s", flush=True)
+    if not given.quick:
+        kept = {} if not RESULTS.is_file() else _read(RESULTS)
+        merged = [row for name in BENCHMARKS for row in found.get(name, kept.get(name, []))]
+        timing.write_csv(merged, RESULTS)
+        _write_readme(merged)
+    if failed:
+        print(f"error: failed: {', '.join(failed)}. Run one alone to see why.", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _start(command: Sequence[str]) -> int:
+    return subprocess.run(command, check=False).returncode
+
+
+def _read(path: Path) -> dict[str, list[dict[str, str]]]:
+    found: dict[str, list[dict[str, str]]] = {}
+    with open(path, encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            found.setdefault(row["benchmark"], []).append(row)
+    return found
+
+
+def markdown(rows: Sequence[Mapping[str, str]]) -> str:
+    """Returns the rows that have a target as a table, after what they were measured on."""
+    shown = [row for row in rows if row["target"]]
+    measured = sorted({(row["processor"], row["versions"]) for row in shown})
+    lines = ["| benchmark | what | median (range; n) | target | |", "|---|---|--:|--:|---|"]
+    for row in shown:
+        value = f"{row['median']} ({row['low']}–{row['high']}; {row['n']}) {row['unit']}"
+        target = row["target"].replace("<=", "≤").replace(">=", "≥")
+        state = "met" if row["met"] == "yes" else "missed"
+        lines.append(f"| `{row['benchmark']}` | {row['what']} | {value} | {target} | {state} |")
+    return "\n".join([f"{'; '.join(f'{where}: {what}' for where, what in measured)}.", "", *lines])
+
+
+def _write_readme(rows: Sequence[Mapping[str, str]]) -> None:
+    old = README.read_text(encoding="utf-8")
+    block = f"<!-- benchmarks -->\n{markdown(rows)}\n<!-- end of benchmarks -->"
+    new = re.sub(r"<!-- benchmarks -->.*<!-- end of benchmarks -->", lambda _: block, old, flags=re.DOTALL)
+    README.write_text(new, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
