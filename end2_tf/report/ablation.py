@@ -29,7 +29,7 @@ _MARKERS = ("o", "s", "D", "^", "v", "P", "X")
 _APART = 0.012  # of the axis: what curves are moved by, so that their bars don't lie on one another
 _FAR = 0.8  # of the range of the others: a value farther away than this is named at the border instead
 _ROOM = 0.11  # of the range: what a line of text at the border takes
-_LINE = 0.8  # categories: what a line of text below them takes
+_LINE = 0.8  # categories: what a line of text below them may take
 _SMALL = 0.3  # of the range: where all but one place have less than this, that place is outside
 _NOTE: dict[str, Any] = {"fontsize": 7, "bbox": {"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 0.8}}
 _ARROWS = {-1: " ↓", 0: "", 1: " ↑"}
@@ -221,7 +221,7 @@ def _dots(ax: Axes, panel: Panel, varied: Sequence[Measured], shared: Mapping[st
             label=f"{look.label}{_counted({point.n})}",
         )
         drawn.append(point)
-    ax.set_ylim(len(varied) - 0.4, -0.6)
+    ax.set_ylim(len(varied) - 0.4 + (_LINE if SINGLE in shared else 0.0), -0.6)  # alike in all panels of a row
     ax.locator_params(axis="x", nbins=5)
     _finish(ax, panel, shared, drawn, across=False)
 
@@ -312,8 +312,6 @@ def _name_single(ax: Axes, value: str, taken: int, *, is_above: bool, across: bo
         text, x, y = f"single {value} {'↑' if is_above else '↓'}", 0.98, _height(taken, is_above=is_above)
         vertical = "center"
     else:
-        bottom, top = ax.get_ylim()
-        ax.set_ylim(bottom + _LINE, top)
         text, x, y = (f"single {value} →", 0.98, 0.02) if is_above else (f"← single {value}", 0.02, 0.02)
         vertical = "bottom"
     horizontal = "right" if x > 0.5 else "left"
