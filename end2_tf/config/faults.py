@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pydantic
@@ -47,7 +48,10 @@ def message(error: Any, next_step: str = "Change it with --set {path}=…") -> s
         "bool_type": "true or false",
         "dataclass_type": "fields and values; name a field of it",
         "string_type": "text",
+        "string_too_short": "a text that isn't empty",
+        "tuple_type": "a list",
         "dict_type": "fields and values",
     }
     allowed = bounds.get(error["type"], error["msg"]).format(**context)
-    return f"{path} is {value!r}. Allowed: {allowed}. {next_step.format(path=path)}"
+    settable = re.sub(r"(\.\d+)+$", "", path)  # a list is set as a whole
+    return f"{path} is {value!r}. Allowed: {allowed}. {next_step.format(path=settable)}"
