@@ -83,6 +83,16 @@ class UncertaintyClassifier(keras.Model):
         """Returns what `predict` returns, without its progress bar, for float or uint8 arrays of raw inputs."""
         return self.predict(inputs, batch_size=batch_size, verbose=0)
 
+    def predict_distribution(self, inputs: np.ndarray, batch_size: int = 1000) -> Any:
+        """Returns the distribution over predictions for raw inputs, as one of TensorFlow Probability.
+
+        Example:
+            >>> distribution = model.predict_distribution(x)
+            >>> distribution.sample(100).shape  # as if an ensemble of 100 had been asked
+            TensorShape([100, 5, 3])
+        """
+        return self.head.distribution(self.predict_measures(inputs, batch_size))
+
     def get_config(self) -> dict[str, Any]:
         return {
             "name": self.name,

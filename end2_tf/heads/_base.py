@@ -15,8 +15,8 @@ PUBLISHED = ("total_uncertainty", "data_uncertainty", "knowledge_uncertainty")
 class Head(keras.layers.Layer):
     """Base of the heads.
 
-    A subclass implements `parameters`, `measures` and `log_probs`, and where a class takes more than one output
-    `num_outputs` and `num_classes`.
+    A subclass implements `parameters`, `measures`, `log_probs` and `distribution`, and where a class takes more than
+    one output `num_outputs` and `num_classes`.
 
     Args:
         dtype: float32 (also under mixed precision) or float64. Defaults to float32.
@@ -59,6 +59,18 @@ class Head(keras.layers.Layer):
 
     def log_probs(self, outputs: Mapping[str, Any]) -> Any:
         """Returns the logarithm of the mean prediction, (batch, classes), as a tensor."""
+        raise NotImplementedError
+
+    def distribution(self, outputs: Mapping[str, Any]) -> Any:
+        """Returns the distribution over predictions as one of TensorFlow Probability, to sample from or to score.
+
+        Args:
+            outputs: What the head returned, or at least its parameters.
+
+        Returns:
+            A `tfp.distributions.Distribution`, batch (batch,), event (classes,): over probabilities, unless the head
+            says otherwise.
+        """
         raise NotImplementedError
 
     @property

@@ -67,6 +67,11 @@ class DirichletHead(Head):
         log_alphas = tf.math.log(outputs["alphas"])
         return log_alphas - tf.reduce_logsumexp(log_alphas, axis=-1, keepdims=True)
 
+    def distribution(self, outputs: Mapping[str, Any]) -> Any:
+        import tensorflow_probability as tfp  # takes 2 s, and few need it
+
+        return tfp.distributions.Dirichlet(outputs["alphas"])
+
     def call(self, logits: Any) -> dict[str, Any]:
         outputs = super().call(logits)
         # Below exp(-60) too, where alphas aren't.

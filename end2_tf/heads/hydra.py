@@ -66,6 +66,12 @@ class HydraHead(Head):
         log_probs = tf.nn.log_softmax(outputs["logits"])
         return tf.reduce_logsumexp(log_probs, axis=-2) - np.log(self.num_heads)
 
+    def distribution(self, outputs: Mapping[str, Any]) -> Any:
+        """Returns the heads' predictions, each as probable as another."""
+        import tensorflow_probability as tfp  # takes 2 s, and few need it
+
+        return tfp.distributions.Empirical(tf.nn.softmax(outputs["logits"]), event_ndims=1)
+
     def parameter_shapes(self, batch: int | None, num_classes: int) -> dict[str, tuple[int | None, ...]]:
         return {"logits": (batch, self.num_heads, num_classes)}
 

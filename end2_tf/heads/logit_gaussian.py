@@ -114,6 +114,12 @@ class LogitGaussianHead(Head):
         log_probs = tf.nn.log_softmax(self.drawn_logits(tf.convert_to_tensor(mean), tf.convert_to_tensor(variance)))
         return tf.reduce_logsumexp(log_probs, axis=-2) - math.log(self.draws)
 
+    def distribution(self, outputs: Mapping[str, Any]) -> Any:
+        """Returns the Gaussian, over logits: predictions are the softmax of its samples."""
+        import tensorflow_probability as tfp  # takes 2 s, and few need it
+
+        return tfp.distributions.MultivariateNormalDiag(outputs["logits"], tf.sqrt(outputs["logit_variance"]))
+
     def parameter_shapes(self, batch: int | None, num_classes: int) -> dict[str, tuple[int | None, ...]]:
         return dict.fromkeys(("logits", "logit_variance"), (batch, num_classes))
 

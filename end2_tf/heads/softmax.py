@@ -43,5 +43,11 @@ class SoftmaxHead(Head):
     def log_probs(self, outputs: Mapping[str, Any]) -> tf.Tensor:
         return tf.nn.log_softmax(outputs["logits"])
 
+    def distribution(self, outputs: Mapping[str, Any]) -> Any:
+        """Returns the one prediction there is, with certainty."""
+        import tensorflow_probability as tfp  # takes 2 s, and few need it
+
+        return tfp.distributions.VectorDeterministic(tf.nn.softmax(outputs["logits"]))
+
     def parameter_shapes(self, batch: int | None, num_classes: int) -> dict[str, tuple[int | None, ...]]:
         return {"logits": (batch, num_classes)}

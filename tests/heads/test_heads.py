@@ -20,6 +20,7 @@ from scipy.special import digamma, softmax
 from end2_tf import heads, registry
 from end2_tf.errors import ConfigError, ShapeError
 from end2_tf.heads import DirichletHead, HydraHead, LogitGaussianHead, SoftmaxHead
+from end2_tf.models import UncertaintyClassifier
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "golden.json").read_text())["dirichlet"]
 DIRICHLET_KEYS = ["alphas", "data_uncertainty", "knowledge_uncertainty", "logits", "probs", "total_uncertainty"]
@@ -259,3 +260,24 @@ def test_float32_arrays_are_measured_in_chunks_as_tensors_are(monkeypatch):
     for name, value in whole.items():
         assert_allclose(got[name], value, rtol=1e-12)
     assert head.measures({name: value[:0] for name, value in outputs.items()})["probs"].shape == (0, 3)
+
+
+@pytest.mark.parametrize(
+    "head", [DirichletHead(), DirichletHead(0.5), SoftmaxHead(), HydraHead(7), LogitGaussianHead()]
+)
+def test_the_distribution_is_the_one_that_is_measured(head):
+    """Samples of TensorFlow Probability's object have the head's measures; a softmax has but one prediction."""
+    rng = np.random.default_rng(0)
+    inputs = keras.Input((3,))
+    model = UncertaintyClassifier(keras.Model(inputs, keras.layers.Dense(head.num_outputs(4))(inputs)), head)
+    x = rng.normal(size=(5, 3)).astype(np.float32)
+    got = model.predict_measures(x)
+    distribution = model.predict_distribution(x)
+    assert tuple(distribution.batch_shape) == (5,)
+    assert tuple(distribution.event_shape) == (4,)
+    samples = distribution.sample(20_000, seed=1).numpy()
+    probs = softmax(samples, axis=-1) if isinstance(head, LogitGaussianHead) else samples
+    assert_allclose(probs.sum(-1), 1, rtol=1e-5)
+    assert_allclose(probs.mean(0), got["probs"], atol=0.015)
+    entropies = -np.sum(probs * np.log(np.maximum(probs, 1e-30)), axis=-1).mean(0)
+    assert_allclose(entropies, got.get("data_uncertainty", got["total_uncertainty"]), atol=0.02)
