@@ -117,8 +117,8 @@ class Client:
                 found[name] = tuple(int(dim["size"]) for dim in inputs[0]["tensor_shape"].get("dim", [])[1:])
         if "serving_default" not in found:
             raise ServerError(
-                f"{self.model} at {self.server} has no signature serving_default with one numeric input. Is it a model "
-                "of --stage=export?"
+                f"{self.model} at {self.server} has no signature serving_default with one numeric input. Export the "
+                "model with --stage=export."
             )
         return found
 
@@ -180,7 +180,9 @@ class _Rest:
         body = orjson.dumps({"signature_name": signature, "inputs": given}, option=orjson.OPT_SERIALIZE_NUMPY)
         outputs = self._ask("POST", f"{self._url}:predict", body).get("outputs")
         if not isinstance(outputs, dict):
-            raise ServerError(f"{self._model} at {self._server}: the answer has no named outputs. Is it this model?")
+            raise ServerError(
+                f"{self._model} at {self._server}: the answer has no named outputs. Ask for a model of --stage=export."
+            )
         return {name: np.asarray(value) for name, value in outputs.items()}
 
     def status(self) -> dict[int, str]:

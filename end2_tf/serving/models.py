@@ -63,7 +63,7 @@ class Servable:
         self._functions = dict(loaded.signatures)
         self.signatures = {key: _signature(key, function) for key, function in self._functions.items()}
         if not self.signatures:
-            raise ModelError("it has no signatures that could be served")
+            raise ModelError("it has no signatures that could be served. Export it with --stage=export.")
         self.definitions = _definitions(folder)
         self.metadata: dict[str, Any] = savedmodel.metadata(folder)
         self._batchers: dict[str, Batcher] = {}
