@@ -200,7 +200,7 @@ def _described(servable: Servable, models: Models) -> dict[str, Any]:
         "signatures": {
             name: {
                 "inputs": {key: str(spec) for key, spec in signature.inputs.items()},
-                "outputs": sorted(signature.outputs),
+                "outputs": {key: str(spec) for key, spec in signature.outputs.items()},
             }
             for name, signature in servable.signatures.items()
         },

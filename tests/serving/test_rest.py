@@ -193,6 +193,9 @@ def test_what_the_page_is_told(served):
         ("points", 1, ["stable"]),
     ]
     assert models[0]["signatures"]["serving_default"]["inputs"] == {"inputs": "uint8 (n, 8, 8, 1)"}
+    outputs = models[0]["signatures"]["serving_default"]["outputs"]
+    assert outputs["predicted_class"] in ("int32 (n)", "int64 (n)")
+    assert outputs["probs"].startswith("float32 (n, ")
     assert models[0]["metadata"]["classes"] == ["left", "middle", "right"]
     assert _ask(served, "/page/page.js").headers["x-content-type-options"] == "nosniff"
     page = _ask(served, "/")

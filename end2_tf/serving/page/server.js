@@ -44,7 +44,7 @@ function form({ signatures: { serving_default: signature } }) {
   const specs = Object.values(signature.inputs);
   const [, dtype, dimensions] = /^(\w+) \((.*)\)$/.exec(specs[0]);
   const shape = dimensions.split(", ").slice(1).map(Number); // NaN where any size goes
-  const known = { shape, dtype, outputs: signature.outputs };
+  const known = { shape, dtype, outputs: Object.keys(signature.outputs) };
   const isNumeric = specs.length === 1 && /^(u?int|float)/.test(dtype) && !shape.some(Number.isNaN);
   if (isNumeric && shape.length === 3 && [1, 3].includes(shape[2])) return { ...known, kind: "image" };
   if (isNumeric && shape.length === 1) return { ...known, kind: shape[0] === 2 ? "plane" : "numbers" };
