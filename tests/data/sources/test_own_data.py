@@ -11,9 +11,9 @@ import pytest
 from numpy.testing import assert_array_equal
 from PIL import Image
 
-from end2_tf.data import memory
 from end2_tf.data.sources import own_data
 from end2_tf.errors import DataError
+from end2_tf.reading import memory
 
 FASHION = Path(__file__).parents[2] / "fixtures" / "fashion_mnist_30.npz"
 
