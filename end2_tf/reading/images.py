@@ -16,6 +16,7 @@ from end2_tf.errors import DataError
 MAX_PIXELS = 2**26  # 8,192 × 8,192: 201 MB in colour
 # Without a list PIL also tries formats that call other programs: a .png that is PostScript would be run by Ghostscript.
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "PPM", "TIFF")
+_TOO_LARGE = f"says it has more than {MAX_PIXELS:,} pixels, the most that are read"
 ENCODED = ("PNG", "JPEG", "GIF", "BMP")  # that `tf.io.decode_image` knows
 
 
@@ -30,6 +31,8 @@ def opened(path: Path) -> Iterator[Image.Image]:
             yield image
     except DataError:  # says it already, and is a ValueError too
         raise
+    except Image.DecompressionBombError:
+        raise DataError(f"{path} {_TOO_LARGE}. Reduce it, or remove it.") from None
     except Exception as error:  # a stranger's file: PIL has no one error for what can be wrong with it
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError(f"{path} can't be read as an image ({reason}). Replace or remove it.") from None
@@ -37,10 +40,7 @@ def opened(path: Path) -> Iterator[Image.Image]:
 
 def too_large(size: tuple[int, int]) -> str:
     """Returns what to say of an image of more than `MAX_PIXELS`; nothing of others."""
-    width, height = size
-    if 0 < width * height <= MAX_PIXELS:
-        return ""
-    return f"says it has {width:,}×{height:,} pixels; from 1 to {MAX_PIXELS:,} are read"
+    return "" if size[0] * size[1] <= MAX_PIXELS else _TOO_LARGE
 
 
 def check_encoded(content: bytes) -> str:
@@ -50,5 +50,7 @@ def check_encoded(content: bytes) -> str:
             warnings.simplefilter("ignore")
             image: Any = Image.open(io.BytesIO(content), formats=ENCODED)
             return too_large(image.size)
+    except Image.DecompressionBombError:
+        return _TOO_LARGE
     except Exception:  # as above
         return "is no PNG or JPEG image"

@@ -27,6 +27,7 @@ _PARTS = frozenset(
     }
 )
 _MAX_DEPTH, _MAX_ITEMS = 64, 200_000  # of an HDF5 file
+_WAITING = "uninitialized_variables"  # where Keras keeps variables that have no values yet
 _DEFLATED = 1_100  # times smaller than its contents is the most that gzip gets
 
 
@@ -52,12 +53,20 @@ def load(path: Path, *, what: str, error: type[End2Error], advice: str, **argume
         held = _num_values(archive, path, error, advice)
     try:
         _check_size(config, held)
-        return keras.saving.load_model(path, safe_mode=True, **arguments)
     except _TooLargeError as fault:
         raise error(f"{what} {fault}. {advice}") from None
     except Exception as fault:  # whatever Keras meets in the file
-        reason = (str(fault).strip().splitlines() or [type(fault).__name__])[0]
-        raise error(f"{path} can't be opened as a Keras model ({plain(reason, 300)}). {advice}") from fault
+        if all(_is_ours(part) for part in _objects(config)):  # classes of the user's own may need real variables
+            raise _unreadable(path, fault, error, advice) from fault
+    try:
+        return keras.saving.load_model(path, safe_mode=True, **arguments)
+    except Exception as fault:  # as above
+        raise _unreadable(path, fault, error, advice) from fault
+
+
+def _unreadable(path: Path, fault: Exception, error: type[End2Error], advice: str) -> End2Error:
+    reason = (str(fault).strip().splitlines() or [type(fault).__name__])[0]
+    return error(f"{path} can't be opened as a Keras model ({plain(reason, 300)}). {advice}")
 
 
 def _config(archive: zipfile.ZipFile, path: Path, error: type[End2Error], advice: str) -> Any:
@@ -103,12 +112,18 @@ def _refuse_code(config: Any, path: Path, what: str, error: type[End2Error]) -> 
                 f"{what} names {texts.listed([f'{module}.{kind}'])}, which is no part of a network. It isn't opened: "
                 "it must consist of layers alone."
             )
-        is_known = module is None or root in ("keras", "keras_hub", "builtins", "end2_tf")
+        is_known = _is_ours(part) or root == "keras_hub"
         if not is_known and keras.saving.get_registered_object(str(part.get("registered_name") or kind)) is None:
             raise error(
                 f"{what} needs the class {texts.listed([str(module)])}.{shown}, which isn't registered with Keras. "
                 "If you trust it, import the module that registers it first."
             )
+
+
+def _is_ours(part: dict[str, Any]) -> bool:
+    """Returns whether a serialised object is of Keras or of this package."""
+    module = part.get("module")
+    return module is None or str(module).partition(".")[0] in ("keras", "builtins", "end2_tf")
 
 
 def _objects(value: Any) -> Iterator[dict[str, Any]]:
@@ -182,6 +197,13 @@ def _checked(item: Any) -> tuple[int, int]:
     return num, num_bytes
 
 
+def _uncompiled(value: Any) -> Any:
+    """Returns a config without optimisers, which are as large as the weights and want real variables."""
+    if isinstance(value, dict):
+        return {key: _uncompiled(item) for key, item in value.items() if key != "compile_config"}
+    return [_uncompiled(item) for item in value] if isinstance(value, list) else value
+
+
 class _TooLargeError(Exception):
     """A config describes more than the weights that come with it."""
 
@@ -189,9 +211,14 @@ class _TooLargeError(Exception):
 def _check_size(config: Any, held: int) -> None:
     """Raises _TooLargeError where a network has more weights than its file, before any is allocated."""
     import keras
+    from keras.src.backend.common import global_state
 
-    with keras.StatelessScope(initialize_variables=False):  # variables have shapes, and no values
-        model = keras.saving.deserialize_keras_object(config, safe_mode=True)
-        wanted = sum(math.prod(weight.shape) for weight in model.weights)
+    waiting = list(global_state.get_global_attribute(_WAITING) or [])
+    try:
+        with keras.StatelessScope(initialize_variables=False):  # variables have shapes, and no values
+            model = keras.saving.deserialize_keras_object(_uncompiled(config), safe_mode=True)
+            wanted = sum(math.prod(weight.shape) for weight in model.weights)
+    finally:  # else the next such scope, of anybody's, would give them values
+        global_state.set_global_attribute(_WAITING, waiting)
     if wanted > held:
         raise _TooLargeError(f"describes {wanted:,} weights, but its {WEIGHTS} has {held:,} numbers")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -44,12 +45,13 @@ def read_bytes(path: Path, error: type[End2Error], advice: str, *, most: int = M
         if not path.is_file():
             raise error(f"{path} is {'no plain file' if path.exists() else 'missing'}. {advice}")
         with open(path, "rb") as file:
-            content = file.read(most + 1)  # not the size that the system says: files grow
+            size = os.fstat(file.fileno()).st_size
+            content = file.read(min(size, most) + 1)  # takes that much memory at once; files may have grown since
     except End2Error:
         raise
     except (OSError, ValueError) as fault:  # ValueError: a name with a NUL
         raise error(f"{path} can't be read: {getattr(fault, 'strerror', None) or fault}. {advice}") from None
-    if len(content) > most:
+    if size > most or len(content) > most:
         raise error(f"{path} has more than {most:,} bytes, so it isn't read. {advice}")
     return content
 

@@ -133,10 +133,10 @@ def test_path_is_missing(tmp_path):
 
 def test_no_npz(tmp_path):
     (tmp_path / "text.npz").write_text("hello")
-    with pytest.raises(DataError, match=r"text\.npz is no \.npz, or only part of one"):
+    with pytest.raises(DataError, match=r"text\.npz isn't an \.npz file, or only part of one"):
         load(tmp_path / "text.npz")
     (tmp_path / "half.npz").write_bytes(FASHION.read_bytes()[:9000])
-    with pytest.raises(DataError, match=r"half\.npz is no \.npz, or only part of one"):
+    with pytest.raises(DataError, match=r"half\.npz isn't an \.npz file, or only part of one"):
         load(tmp_path / "half.npz")
 
 
