@@ -78,7 +78,7 @@ class _Predictions(prediction_service_pb2_grpc.PredictionServiceServicer):
     async def GetModelMetadata(self, request: Any, context: Any) -> Any:  # noqa: N802
         try:
             if list(request.metadata_field) != ["signature_def"]:
-                given = texts.listed(request.metadata_field)
+                given = texts.listed(request.metadata_field) if request.metadata_field else "empty"
                 raise invalid(f"metadata_field is {given}. Allowed: signature_def.")
             servable = _servable(self._models, request.model_spec)
             response = get_model_metadata_pb2.GetModelMetadataResponse()

@@ -178,7 +178,7 @@ def _columns(inputs: Any, signature: Signature) -> dict[str, Any]:
         _check_single(signature)
         return {names[0]: inputs}
     if set(inputs) != set(names):
-        given = texts.listed(sorted(inputs))
+        given = texts.listed(sorted(inputs)) if inputs else "nothing"
         raise invalid(f"'inputs' has {given}. Allowed: {', '.join(names)}.")
     return inputs
 
