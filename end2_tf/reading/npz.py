@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import json
 import math
 import zipfile
@@ -19,11 +20,10 @@ from end2_tf.reading import archives, memory, texts
 
 _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 _SUFFIX = ".npy"
+_MAX_HEADER = 65_536  # bytes; NumPy reads up to 10,000 of them
 _MAX_DIMENSIONS = 64  # NumPy's own limit
 _MAX_ITEM = 100_000  # bytes of one value: names are the longest
 _ADVICE = "Write it anew with np.savez_compressed."
-# What NumPy raises for a header that is none; it is read as a Python literal.
-_FAULTS = (*archives.FAULTS, SyntaxError, TypeError, MemoryError, RecursionError, AttributeError, IndexError)
 
 
 def names(path: Path) -> list[str]:
@@ -136,16 +136,22 @@ def _header(archive: zipfile.ZipFile, name: str, path: Path) -> Header:
             return _parsed(file, entry.file_size, where)[0]
     except End2Error:
         raise
-    except _FAULTS:
+    except archives.FAULTS:
         raise DataError(f"{where} has no readable header. {_ADVICE}") from None
 
 
 def _parsed(file: IO[bytes], num_bytes: int, where: str) -> tuple[Header, int]:
     """Returns the header at the start of a file of so many bytes, and where the values begin."""
     try:
-        shape, in_fortran_order, dtype = _HEADERS[np.lib.format.read_magic(file)](file)
+        version = np.lib.format.read_magic(file)
+        prefix = file.read(2 if version == (1, 0) else 4)
+        if (length := int.from_bytes(prefix, "little")) > _MAX_HEADER:
+            raise ValueError(f"a header of {length} bytes")  # NumPy would unpack it first
+        shape, in_fortran_order, dtype = _HEADERS[version](io.BytesIO(prefix + file.read(length)))
         start = file.tell()
-    except _FAULTS:
+    except (
+        Exception
+    ):  # NumPy reads it as a Python literal, and twice: it has no one error for what can be wrong with it
         raise DataError(f"{where} has no readable header. {_ADVICE}") from None
     if dtype.hasobject:
         raise DataError(f"{where} holds Python objects, which can run code when read. Save plain numbers.")
@@ -166,7 +172,7 @@ def _array(archive: zipfile.ZipFile, name: str, path: Path) -> np.ndarray:
     try:
         with archive.open(name + _SUFFIX) as file:
             return np.lib.format.read_array(file, allow_pickle=False)
-    except _FAULTS as error:
+    except archives.FAULTS as error:
         raise _damaged(path, name, error) from None
 
 

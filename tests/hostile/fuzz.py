@@ -2,7 +2,7 @@
 
 A reader is a file `fuzz_<reader>.py` beside this one: `SEEDS`, inputs that are sound, `INSTRUMENT`, the modules whose
 branches guide the search, and `read(content, folder)`. Whatever bytes it is given, it may refuse them, with one line of
-ours; any other exception, more than 2 GB, or an input that takes ten seconds is a finding. Each reader has a process of
+ours; any other exception, more than 2 GB, or an input that takes a minute is a finding. Each reader has a process of
 its own. What is found is left in a folder, and belongs in the corpus, `test_*.py`, with its message.
 """
 
@@ -21,7 +21,7 @@ from typing import Any
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-LIMITS = ("-timeout=10", "-rss_limit_mb=2048", "-max_len=65536", "-print_final_stats=1")
+LIMITS = ("-timeout=60", "-rss_limit_mb=2048", "-max_len=65536", "-print_final_stats=1")
 
 
 def main() -> int:

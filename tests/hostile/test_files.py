@@ -139,6 +139,11 @@ ARRAYS = {
     "a header of code": (archive(header("__import__('os').mkdir('ran')")), r"x has no readable header"),
     "a header of brackets": (archive(header("(" * 5_000 + ")" * 5_000)), r"x has no readable header"),
     "a header of megabytes": (archive(header(extra=" " * 5_000_000, version=(2, 0))), r"x has no readable header"),
+    "a header that never ends": (archive(header()[:10] + b"{[" + header()[12:]), r"x has no readable header"),
+    "a header that unpacks to gigabytes": (
+        archive(b"\x93NUMPY\2\0\xff\xff\xff\xff" + bytes(200_000_000), compression=zipfile.ZIP_DEFLATED),
+        r"x has no readable header",
+    ),
     "a header of another key": (archive(header(extra="'more': 1")), r"x has no readable header"),
     "a later version": (archive(header(version=(9, 9))), r"x has no readable header"),
     "a dtype of gigabytes": (archive(header("(0,)", "'<U500000000'")), r"x has values of <U500000000\. Allowed"),
