@@ -7,6 +7,8 @@ import io
 import zipfile
 from pathlib import Path
 
+import end2_tf.losses
+import end2_tf.models  # noqa: F401 - now, since they take longer to import than an input may
 from end2_tf import registry
 from end2_tf.errors import ZooError
 from end2_tf.reading import keras_files
