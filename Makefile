@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PEERS := .bench-venv
 
-.PHONY: run test lint format bench bench-env venv clean
+.PHONY: run test lint fuzz format bench bench-env venv clean
 
 run: venv
 	$(BIN)/python main.py --experiment=spirals_mlp_end2
@@ -18,6 +18,12 @@ lint: venv
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# Each reader of files and requests from outside, 20 seconds long; FUZZ_SECONDS=600 looks longer.
+FUZZ_SECONDS ?= 20
+fuzz: venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[fuzz]'
+	$(BIN)/python tests/hostile/fuzz.py --seconds=$(FUZZ_SECONDS)
 
 format: venv
 	$(BIN)/ruff format .

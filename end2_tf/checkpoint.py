@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import time
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,8 @@ from typing import Any
 import numpy as np
 
 from end2_tf import workdir
+from end2_tf.errors import DataError
+from end2_tf.reading import memory, npz
 
 SECONDS_BETWEEN = float(os.environ.get("END2_TF_CHECKPOINT_SECONDS", "15"))
 QUICK = 0.75  # seconds; a save that takes longer makes the next ones rarer
@@ -51,12 +52,16 @@ class Checkpoint:
         """Assigns the variables and returns the arrays `names`; None, and nothing assigned, without a sound file."""
         if self.path is None or not self.path.is_file():
             return None
+        numbered = [f"variable_{i}" for i in range(len(self.variables))]
         try:
-            with np.load(self.path, allow_pickle=False) as file:
-                values = [file[f"variable_{i}"] for i in range(len(self.variables))]
-                arrays = {name: file[name] for name in names}
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            found = npz.read(self.path, [*numbered, *names])
+        except memory.NoRoomError:
+            raise  # nothing is wrong with it
+        except DataError:
             return None  # not to be trusted: the training starts again
+        if any(name not in found for name in (*numbered, *names)):
+            return None
+        values, arrays = [found[name] for name in numbered], {name: found[name] for name in names}
         if any(a.shape != tuple(v.shape) for a, v in zip(values, self.variables, strict=True)):
             return None
         for value, variable in zip(values, self.variables, strict=True):

@@ -149,8 +149,6 @@ def _export(run: Run, methods: Iterable[str]) -> dict[str, Any]:
 
 def _servable(run: Run, method: str) -> Any:
     """Returns a model of this run as one Keras model: seed 0 of a method, the first member, or the ensemble."""
-    import keras
-
     if method == "ensemble":
         if not run.ensemble.returns_logits:
             raise ModelError(
@@ -162,7 +160,9 @@ def _servable(run: Run, method: str) -> Any:
         from end2_tf import heads, models
 
         return models.UncertaintyClassifier(run.ensemble.member(0), heads.SoftmaxHead())
-    return keras.saving.load_model(_first_students(run)[method].path / "model.keras")
+    from end2_tf import student
+
+    return student.open_model(_first_students(run)[method].path)
 
 
 def _first_students(run: Run) -> dict[str, Artefact]:

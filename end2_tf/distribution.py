@@ -6,12 +6,12 @@ Several machines are told by TF_CONFIG, as `tf.distribute` has it: each of them 
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import re
 from typing import Any
 
 from end2_tf.errors import ConfigError
+from end2_tf.reading import texts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +73,7 @@ def _read() -> tuple[int, bool]:
     if not text.strip():
         return 1, True
     try:
-        found = json.loads(text)
+        found = texts.parse_json(text)
         cluster, task = found.get("cluster", {}), found.get("task", {})
         first = "chief" if cluster.get("chief") else "worker"
         num = sum(len(cluster.get(job, [])) for job in ("chief", "worker"))

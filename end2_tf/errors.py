@@ -9,11 +9,33 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+_MAX_MESSAGE = 4_000  # characters; the longest of ours list the names of everything there is
+
 
 class End2Error(Exception):
-    """Base of every error that end2_tf raises on purpose; its text is meant for users."""
+    """Base of every error that end2_tf raises on purpose; its text is meant for users.
+
+    Names and values in it may come from a stranger's file: it is one line, in which a terminal finds nothing to obey.
+    """
 
     exit_code = 2
+
+    def __init__(self, message: object = ""):
+        super().__init__(plain(str(message), _MAX_MESSAGE))
+
+
+def plain(text: str, most: int) -> str:
+    """Returns a text on one line, with escapes for characters that can't be seen, or that turn it round.
+
+    Args:
+        text: From anywhere.
+        most: Characters; of a longer text the middle is left out.
+    """
+    if len(text) > most:
+        text = f"{text[: most - most // 3]} … {text[-(most // 3) :]}"
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 class ConfigError(End2Error, ValueError):

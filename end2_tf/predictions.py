@@ -9,9 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from end2_tf.data import checks, image_folder, images, npz
+from end2_tf.data import checks, image_folder, images
 from end2_tf.data.sources import own_data
 from end2_tf.errors import ConfigError, DataError, ZooError, suggestion
+from end2_tf.reading import npz, texts
 
 _ARRAYS = ("x", "x_test")  # looked for in this order
 _UNCERTAINTIES = ("total_uncertainty", "data_uncertainty", "knowledge_uncertainty")
@@ -60,17 +61,13 @@ def read(path: Path, shape: tuple[int, ...], name: str) -> tuple[list[str], np.n
 
 def _images(path: Path) -> list[Path]:
     if path.is_dir():
-        files = [p for p in sorted(path.rglob("*")) if _is_image(p) and p.is_file()]
+        files = image_folder.images_in(path)
         if not files:
             raise DataError(f"{path} has no image. Put {', '.join(sorted(image_folder.SUFFIXES))} files there.")
         return files
-    if not _is_image(path):
+    if not image_folder.is_image(path):
         raise DataError(f"--input is {str(path)!r}. Allowed: an .npz file, an image, or a folder of images.")
     return [path]
-
-
-def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in image_folder.SUFFIXES and not path.name.startswith(".")
 
 
 def _decode(root: Path, files: list[Path], shape: tuple[int, ...]) -> tuple[list[str], np.ndarray]:
@@ -87,7 +84,7 @@ def _from_npz(path: Path, shape: tuple[int, ...]) -> np.ndarray:
     chosen = next((key for key in _ARRAYS if key in there), there[0] if len(there) == 1 else None)
     if chosen is None:
         raise DataError(
-            f"{path} has no array {' or '.join(_ARRAYS)} (arrays: {', '.join(there) or 'none'}). "
+            f"{path} has no array {' or '.join(_ARRAYS)} (arrays: {texts.listed(there)}). "
             "Name one of them so, or save only one."
         )
     values, name = npz.read(path, [chosen])[chosen], f"{path}: {chosen}"
@@ -137,10 +134,12 @@ def to_csv(names: list[str], found: Mapping[str, np.ndarray], classes: list[str]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     decision = [_ABSTAIN] if _ABSTAIN in found else []
-    writer.writerow(["input", "predicted_class", "confidence", *measures, *(f"prob_{c}" for c in classes), *decision])
+    writer.writerow(
+        ["input", "predicted_class", "confidence", *measures, *(texts.cell(f"prob_{c}") for c in classes), *decision]
+    )
     for row, name in enumerate(names):
         best = int(probs[row].argmax())
         numbers = [probs[row, best], *(found[m][row] for m in measures), *probs[row]]
         decided = [str(bool(found[d][row])).lower() for d in decision]
-        writer.writerow([name, classes[best], *(f"{value:.6g}" for value in numbers), *decided])
+        writer.writerow([texts.cell(name), texts.cell(classes[best]), *(f"{value:.6g}" for value in numbers), *decided])
     return text.getvalue()

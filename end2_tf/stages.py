@@ -444,9 +444,8 @@ class Run(Trainer):
         """Makes the evaluation; what it needs and isn't there is trained first."""
         artefact = self.plan.evaluation
         self.prepare()
-        import keras
-
         from end2_tf import ensemble, training
+        from end2_tf import student as students
         from end2_tf.data import dataset
         from end2_tf.evaluate import Evaluation
         from end2_tf.zoo import metadata
@@ -460,7 +459,7 @@ class Run(Trainer):
             for other, _, student in self.plan.students():
                 if other == method:
                     self.require(student, "student")
-                    models.append(keras.saving.load_model(student.path / "model.keras"))
+                    models.append(students.open_model(student.path))
                     histories.setdefault(method, student.path / "history.csv")
             self.progress(f"evaluating {method}", 0, 1, {})
             evaluation.add_student(method, models)

@@ -19,11 +19,12 @@ from end2_tf.data.pipeline import Batches, Order, Targets, label_rows, label_tar
 from end2_tf.data.views import Views
 from end2_tf.ensemble import Ensemble
 from end2_tf.ensemble.ensemble import NORMALISING, check_network, closing_activation
-from end2_tf.errors import ConfigError, DataError, ModelError, ShapeError
+from end2_tf.errors import ConfigError, DataError, ModelError, ShapeError, WorkdirError
 from end2_tf.heads import Head, SoftmaxHead
 from end2_tf.loop import Teach
 from end2_tf.losses import DistillationLoss
 from end2_tf.models import UncertaintyClassifier
+from end2_tf.reading import keras_files
 from end2_tf.transfer import Recording, Report, TransferSet, make_views, record_in_memory
 
 
@@ -405,3 +406,15 @@ def _check_student(student: keras.Model, teacher: Ensemble, loss: keras.losses.L
             f"the student ends in the activation {closing!r}, but it must return logits.{lost} Remove the activation."
         )
     _check_outputs(student, loss, teacher.num_classes)
+
+
+def open_model(folder: Path) -> UncertaintyClassifier:
+    """Opens the student that a training left in its folder.
+
+    Raises:
+        WorkdirError: the file can't be opened, or isn't a student's.
+    """
+    path = folder / "model.keras"
+    return keras_files.load(
+        path, what=str(path), error=WorkdirError, advice="Delete it and run the stage student again."
+    )

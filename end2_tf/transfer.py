@@ -13,7 +13,7 @@ import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import tensorflow as tf
@@ -24,8 +24,9 @@ from end2_tf.data import shards
 from end2_tf.data.shards import Rows, Shards
 from end2_tf.data.views import CLEAN, Views
 from end2_tf.ensemble import Ensemble
-from end2_tf.errors import ConfigError, DataError
+from end2_tf.errors import ConfigError, DataError, WorkdirError
 from end2_tf.progress import Report
+from end2_tf.reading import texts
 
 CHUNK_VALUES = 4_000_000  # logits reduced at a time: 32 MB in float64
 STATISTICS = "statistics"
@@ -387,6 +388,16 @@ def _statistic(loss: Any, temperature: float, num_members: int | None) -> str:
     return config.digest(type(loss).__name__, options, temperature, *part)
 
 
+@dataclasses.dataclass(frozen=True)
+class _Said:
+    """What a manifest says of a recording; those of before there were shards say less."""
+
+    logits: tuple[config.CountOrZero, config.Count, config.Count]
+    views: tuple[int, ...]
+    rows: config.Count | None = None
+    keep: Literal["logits", "statistics"] = "logits"
+
+
 def open_recording(folder: Path, manifest: Mapping[str, Any], num_members: int | None = None) -> Recording:
     """Opens what `record` wrote; of all members, or of the first `num_members`.
 
@@ -395,11 +406,13 @@ def open_recording(folder: Path, manifest: Mapping[str, Any], num_members: int |
         manifest: What `details` said of it.
         num_members: See `Recording`.
     """
-    num, _, num_classes = manifest["logits"]
-    rows = manifest.get("rows", num)
-    has_logits = manifest.get("keep", "logits") == "logits"
-    logits = {view: Shards(folder / _view_name(view), num, rows) for view in manifest["views"]} if has_logits else {}
-    return Recording(logits, num, num_classes, tuple(manifest["views"]), folder, rows, num_members)
+    said = texts.fit(_Said, manifest, f"the manifest in {folder}", WorkdirError, "Delete it and run the stage again.")
+    num, _, num_classes = said.logits
+    rows = said.rows or num
+    logits = (
+        {view: Shards(folder / _view_name(view), num, rows) for view in said.views} if said.keep == "logits" else {}
+    )
+    return Recording(logits, num, num_classes, said.views, folder, rows, num_members)
 
 
 def record_in_memory(ensemble: Ensemble, inputs: np.ndarray, auxiliary: np.ndarray | None) -> TransferSet:

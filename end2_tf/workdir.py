@@ -17,15 +17,17 @@ import tempfile
 import threading
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import filelock
 import numpy as np
 
 from end2_tf.errors import WorkdirError
+from end2_tf.reading import archives, texts
 
 MANIFEST = "manifest.json"
+_AGAIN = "Delete it and run the stage again."
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> Path:
@@ -72,12 +74,12 @@ def write_npz(path: Path, **arrays: Any) -> Path:
 
 def read_json(path: Path) -> Any:
     """Reads JSON; a missing or broken file gives WorkdirError naming it."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise WorkdirError(_os_message(path, error)) from error
-    except ValueError as error:
-        raise WorkdirError(f"{path} is no readable JSON ({error}). Delete it and run the stage again.") from error
+    return texts.read_json(path, WorkdirError, _AGAIN)
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Reads a JSON object; anything else gives WorkdirError too."""
+    return texts.read_object(path, WorkdirError, _AGAIN)
 
 
 def sha256(path: Path) -> str:
@@ -92,7 +94,7 @@ def model_digest(path: Path) -> str:
     """
     if not zipfile.is_zipfile(path):
         return sha256(path)
-    with zipfile.ZipFile(path) as archive:
+    with archives.opened(path, WorkdirError, "a .keras file", "Save the model again.") as archive:
         checksums = sorted(
             (i.filename, i.CRC, i.file_size) for i in archive.infolist() if i.filename != "metadata.json"
         )
@@ -124,9 +126,9 @@ class Artefact:
         if not path.is_file():
             return None
         try:
-            manifest = json.loads(path.read_text(encoding="utf-8"))
-            intact = all(self._matches(name, entry) for name, entry in manifest["files"].items())
-        except (ValueError, KeyError, TypeError, OSError):
+            manifest = read_object(path)
+            intact = all(self._matches(name, entry) for name, entry in _entries(manifest).items())
+        except OSError:
             return None  # truncated: as good as not there, the stage writes it anew
         self._verified = manifest if intact else None
         return self._verified
@@ -136,8 +138,8 @@ class Artefact:
         path = self.path / MANIFEST
         if path.is_file():
             try:
-                entries = json.loads(path.read_text(encoding="utf-8"))["files"]
-            except (ValueError, KeyError, TypeError):
+                entries = _entries(read_object(path))
+            except WorkdirError:
                 entries = {}
             for found in self._files():
                 name = str(found.relative_to(self.path))
@@ -156,7 +158,7 @@ class Artefact:
 
     def _matches(self, name: str, entry: dict[str, Any]) -> bool:
         path = self.path / name
-        return path.is_file() and path.stat().st_size == entry["bytes"] and sha256(path) == entry["sha256"]
+        return path.is_file() and path.stat().st_size == entry.get("bytes") and sha256(path) == entry.get("sha256")
 
     def finish(self, **details: Any) -> dict[str, Any]:
         """Writes the manifest over all files in the folder but hidden ones and logs; returns it."""
@@ -167,6 +169,18 @@ class Artefact:
         write_json(self.path / MANIFEST, manifest)
         self._verified = manifest
         return manifest
+
+
+def _entries(manifest: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Returns the files that a manifest lists; raises WorkdirError where that isn't what a stage writes."""
+    files = manifest.get("files")
+    if not isinstance(files, dict) or not all(isinstance(entry, dict) and _is_below(n) for n, entry in files.items()):
+        raise WorkdirError(f"a manifest lists no files, or files outside its folder. {_AGAIN}")
+    return files
+
+
+def _is_below(name: str) -> bool:
+    return "\0" not in name and not PurePath(name).is_absolute() and ".." not in PurePath(name).parts
 
 
 def _is_scratch(relative: Path) -> bool:

@@ -18,3 +18,18 @@ def test_exit_codes_tell_input_workdir_and_training_apart():
     codes = {c.exit_code for c in (errors.ConfigError, errors.WorkdirError, errors.TrainingError)}
     assert len(codes) == 3
     assert 0 not in codes
+
+
+def test_a_message_is_one_plain_line():
+    said = str(errors.WorkdirError("can't read a\nb\x1b[2J\u202ec\udc80"))
+    assert said == "can't read a\\nb\\x1b[2J\\u202ec\\udc80"
+    said.encode()
+    assert str(errors.ConfigError("“ü” × 3 …")) == "“ü” × 3 …"
+
+
+def test_of_a_long_message_the_middle_is_left_out():
+    said = str(errors.DataError(f"begins {'x' * 100_000} ends"))
+    assert len(said) < 4_100
+    assert said.startswith("begins xx")
+    assert said.endswith("xx ends")
+    assert " … " in said

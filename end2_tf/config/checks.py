@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from end2_tf import registry
 from end2_tf.config.fields import Data, Experiment, Method, Transfer
 from end2_tf.errors import ConfigError, unknown
+
+# In files' names, tables and pages.
+_NAME = re.compile(r"[^\W_][\w.+: -]{0,99}")
 
 
 def check(experiment: Experiment) -> None:
@@ -148,8 +152,9 @@ def _check_teacher(experiment: Experiment) -> None:
 def _check_names(field: str, kind: str, names: Mapping[str, Any], reserved: tuple[str, ...]) -> None:
     """Refuses names that mean something else in results and files."""
     for name in names:
-        if name in reserved or not name or "/" in name or "," in name:
+        if name in reserved or not _NAME.fullmatch(name):
             raise ConfigError(
-                f"{field} has {name!r}, which can't be the name of {kind}: {', '.join(reserved)} are taken, and names "
-                "have no '/' or ','. Choose another name."
+                f"{field} has {name[:100]!r}, which can't be the name of {kind}: {', '.join(reserved)} are taken, and "
+                "names are up to 100 letters, digits, '_', '-', '.', '+', ':' or spaces, a letter or digit first. "
+                "Choose another name."
             )

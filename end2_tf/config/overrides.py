@@ -14,6 +14,7 @@ from end2_tf.config.checks import check
 from end2_tf.config.faults import message
 from end2_tf.config.fields import Experiment, Source
 from end2_tf.errors import ConfigError, suggestion
+from end2_tf.reading import texts
 
 _ADAPTER = pydantic.TypeAdapter(Experiment)
 
@@ -125,9 +126,11 @@ def _parse(kind: Any, text: str) -> Any:
     if kind is str:
         return text
     try:
-        return json.loads(text.lower() if text in ("True", "False") else text)
+        return texts.parse_json(text.lower() if text in ("True", "False") else text)
     except json.JSONDecodeError:
         return text
+    except ValueError as error:
+        raise ConfigError(f"--set has a value that can't be read ({error}). Write a plain value.") from None
 
 
 def _names(text: str) -> list[str]:

@@ -6,6 +6,7 @@ import numpy as np
 
 from end2_tf.data.streams import Stream
 from end2_tf.errors import DataError
+from end2_tf.reading import texts
 
 _CHUNK = 65536  # rows looked at together; bounds the temporaries
 
@@ -64,6 +65,16 @@ def check_labels(labels: np.ndarray, num_examples: int, num_classes: int, name: 
         raise DataError(
             f"{name}[{index}] is {labels[index]}. Allowed: 0 to {num_classes - 1}, for {num_classes} classes.{hint}"
         )
+
+
+def check_class_names(class_names: tuple[str, ...], name: str) -> None:
+    """Raises DataError where a class can't be called so in tables and pages, or two are called the same."""
+    for number, each in enumerate(class_names):
+        if not texts.is_name(each):
+            raise DataError(f"{name}: class {number} is {texts.why_no_name(each)}. Rename it.")
+    if len(set(class_names)) < len(class_names):
+        twice = next(each for each in class_names if class_names.count(each) > 1)
+        raise DataError(f"{name} have two classes of the name {twice!r}. Rename one.")
 
 
 def check_every_class(labels: np.ndarray, class_names: tuple[str, ...], name: str) -> None:

@@ -265,6 +265,7 @@ def _in_domain(splits: Splits, reader: sources.Reader, config: configuration.Dat
         # There can't be more classes than examples, so a label that large is a fault, not a reason for as many names.
         checks.check_labels(labels, len(train), max(len(train), 1), f"{reader} train labels")
         class_names = tuple(str(i) for i in range(int(labels.max(initial=0)) + 1))
+    checks.check_class_names(class_names, str(reader))
     checked = {name: _checked(examples, f"{reader} {name}", class_names) for name, examples in splits.named().items()}
     train = checked["train"]
     checks.check_every_class(_labels(train, f"{reader} train"), class_names, f"{reader} train labels")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import math
 from collections.abc import Iterable, Iterator
@@ -13,14 +12,15 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from end2_tf.data import memory, shards
+from end2_tf.data import shards
 from end2_tf.data.streams import Stream
 from end2_tf.errors import DataError
+from end2_tf.reading import folders, memory
+from end2_tf.reading import images as reading
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".tif", ".tiff"})
 _DEEP = ("I", "F")  # PIL's modes with more than 8 bits, with their variants such as I;16
 _GREY = ("1", "L")
-_FAULTS = (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError)
 
 
 @dataclass(frozen=True)
@@ -37,12 +37,12 @@ class Folder:
 
 def subfolders(root: Path) -> list[Path]:
     """Returns a folder's visible subfolders, sorted by name."""
-    return sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    return folders.below(root)
 
 
 def images_in(root: Path) -> list[Path]:
     """Returns the image files of a folder, at any depth, sorted."""
-    return [path for path in sorted(root.rglob("*")) if _is_image(path)]
+    return [path for path in folders.files(root) if is_image(path)]
 
 
 def scan(root: Path, class_names: tuple[str, ...]) -> Folder:
@@ -122,15 +122,16 @@ def fingerprint(root: Path, files: Iterable[Path] | None = None) -> str:
     return digest.hexdigest()
 
 
-def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+def is_image(path: Path) -> bool:
+    """Returns whether a file is an image by its name."""
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
 
 
 def _inspect(files: list[Path], need_one_size: bool) -> tuple[tuple[int, int], bool]:
     """Returns the first image's width and height, and whether all images are grey; reads headers only."""
     first, is_grey = (0, 0), True
     for number, path in enumerate(files):
-        with _readable(path), Image.open(path) as image:
+        with reading.opened(path) as image:
             mode, size = image.mode, _upright_size(image)
         _check_depth(path, mode)
         if number == 0:
@@ -155,22 +156,10 @@ def _upright_size(image: Image.Image) -> tuple[int, int]:
     return (height, width) if turned else (width, height)
 
 
-@contextlib.contextmanager
-def _readable(path: Path) -> Iterator[None]:
-    """Turns PIL's ways to fail into a message that names the file."""
-    try:
-        yield
-    except DataError:  # says it already, and is a ValueError too
-        raise
-    except _FAULTS as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DataError(f"{path} can't be read as an image ({reason}). Replace or remove it.") from None
-
-
 def _decode(files: list[Path], shape: tuple[int, int, int], resize: bool) -> np.ndarray:
     images = np.empty((len(files), *shape), np.uint8)
     for path, out in zip(files, images, strict=True):
-        with _readable(path), Image.open(path) as image:
+        with reading.opened(path) as image:
             _check_depth(path, image.mode)
             upright = ImageOps.exif_transpose(image).convert("L" if shape[2] == 1 else "RGB")
             if resize:

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from end2_tf import workdir
+from end2_tf.reading import npz
 
 SHARD_BYTES = 16_000_000
 WINDOW = 8  # shards in memory at a time, and among which a training shuffles
@@ -91,7 +92,7 @@ class Shards(Parts):
 
     @functools.cached_property
     def _like(self) -> np.ndarray:
-        return np.load(self.path(0), mmap_mode="r")[:0]
+        return npz.mapped(self.path(0))[:0]
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -132,7 +133,7 @@ class Shards(Parts):
     def _open(self, shard: int) -> np.ndarray:
         path = self.path(shard)
         if path.is_file() or self._make is None:
-            return np.load(path)
+            return npz.array(path)
         values = self._make(shard)
         self.write(shard, values)
         return values

@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Any
 
 import filelock
 import numpy as np
+from pydantic import Field
 
 from end2_tf import workdir
 from end2_tf.data import moments
 from end2_tf.data.examples import Examples
 from end2_tf.data.shards import Shards
 from end2_tf.data.streams import Stream
-from end2_tf.errors import DataError
+from end2_tf.errors import DataError, WorkdirError
+from end2_tf.reading import npz, texts
 from end2_tf.workdir import Artefact
 
 IN_SHARDS = ("train", "auxiliary")  # other sets are looked at whole
@@ -40,21 +43,30 @@ class Loaded:
     moments: tuple[np.ndarray, np.ndarray] | None = None
 
 
+@dataclass(frozen=True)
+class _Said:
+    """What a manifest says of the sets beside it."""
+
+    sets: dict[texts.FileName, tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=1)]]]
+    moments: tuple[Any, Any] | None
+    class_names: tuple[texts.Name, ...]
+
+
 def open_stored(artefact: Artefact) -> Loaded | None:
     """Returns what was written, the sets of `IN_SHARDS` in shards; None where it isn't there, or not whole."""
     manifest = artefact.manifest()
     if manifest is None:
         return None
+    said = texts.fit(_Said, manifest, f"{artefact.path / workdir.MANIFEST}", WorkdirError, "Delete it and run again.")
     sets = {}
-    for name, (num, rows) in manifest["sets"].items():
+    for name, (num, rows) in said.sets.items():
         inputs = Shards(artefact.path / name, num, rows)
         labels = _labels_path(artefact, name)
         sets[name] = Examples(
-            inputs if name in IN_SHARDS else inputs.read(0), np.load(labels) if labels.is_file() else None
+            inputs if name in IN_SHARDS else inputs.read(0), npz.array(labels) if labels.is_file() else None
         )
-    found = manifest["moments"]
-    known = None if found is None else (np.array(found[0]), np.array(found[1]))
-    return Loaded(sets, tuple(manifest["class_names"]), moments=known)
+    known = None if said.moments is None else (np.array(said.moments[0]), np.array(said.moments[1]))
+    return Loaded(sets, said.class_names, moments=known)
 
 
 def write(artefact: Artefact, loaded: Loaded, rows: int, *, seed: int, report: Report = lambda *args: None) -> Loaded:

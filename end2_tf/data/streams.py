@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from end2_tf.data import memory, shards
+from end2_tf.data import shards
+from end2_tf.reading import memory
 
 Read = Callable[[np.ndarray], Iterator[np.ndarray]]
 """Row numbers (m,) int64 → arrays that hold these rows, one after the other, in this order."""

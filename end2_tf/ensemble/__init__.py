@@ -14,8 +14,9 @@ from end2_tf.data.dataset import DataSet
 from end2_tf.data.shards import Shards
 from end2_tf.ensemble import dropout, sequential, stacked
 from end2_tf.ensemble.ensemble import Ensemble, StackedEnsemble, architecture, closing_activation, fresh_copy, load
-from end2_tf.errors import ConfigError
+from end2_tf.errors import ConfigError, WorkdirError
 from end2_tf.models import is_batchable
+from end2_tf.reading import keras_files
 
 __all__ = [
     "Ensemble",
@@ -207,13 +208,16 @@ def read_record(folder: Path, index: int) -> dict[str, Any] | None:
     model_path, record_path = _paths(folder, index)
     if not (model_path.is_file() and record_path.is_file()):
         return None
-    record = workdir.read_json(record_path)
-    return record if record["sha256"] == workdir.sha256(model_path) else None
+    record = workdir.read_object(record_path)
+    return record if record.get("sha256") == workdir.sha256(model_path) else None
 
 
 def open_members(folder: Path, num_members: int) -> StackedEnsemble:
     """Opens members that `train_stack` or `train_member` wrote; one graph serves all, as their architecture is one."""
-    prototype = keras.saving.load_model(_paths(folder, 0)[0], compile=False)
+    first = _paths(folder, 0)[0]
+    prototype = keras_files.load(
+        first, what=f"{first}", error=WorkdirError, advice="Delete it and run the stage again.", compile=False
+    )
     rows = []
     for index in range(num_members):
         prototype.load_weights(_paths(folder, index)[0])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -14,6 +15,7 @@ import tensorflow as tf
 from end2_tf import uncertainty
 from end2_tf.errors import ModelError, ShapeError
 from end2_tf.models import EnsembleModel
+from end2_tf.reading import keras_files
 
 
 class Ensemble:
@@ -201,6 +203,9 @@ class StackedEnsemble(Ensemble):
         return self.model
 
 
+_ADVICE = "Save it with model.save('….keras'), and import the modules of its custom layers."
+
+
 def load(pattern: str) -> Ensemble:
     """Opens a user's own Keras files as an ensemble.
 
@@ -217,14 +222,7 @@ def load(pattern: str) -> Ensemble:
         )
     members = []
     for path in paths:
-        try:
-            members.append(keras.saving.load_model(path, compile=False))
-        except Exception as error:  # whatever Keras meets in a stranger's file
-            reason = str(error).strip().splitlines()
-            raise ModelError(
-                f"{path} can't be opened as a Keras model ({reason[0] if reason else type(error).__name__}). "
-                "Save it with model.save('….keras'), and import the modules of its custom layers."
-            ) from error
+        members.append(keras_files.load(Path(path), what=path, error=ModelError, advice=_ADVICE, compile=False))
     try:
         return Ensemble(members)
     except ModelError as error:

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from end2_tf.ensemble.ensemble import Ensemble
 from end2_tf.errors import DataError, ModelError, suggestion
+from end2_tf.reading import memory, npz, texts
 
 INPUTS, DIGESTS, LOGITS, PROBS = "inputs", "digests", "logits", "probs"
 ARRAYS = (INPUTS, DIGESTS, LOGITS, PROBS)
@@ -147,7 +148,9 @@ def load(path: str, input_shape: tuple[int, ...]) -> RecordedEnsemble:
     arrays = _read(Path(path))
     kinds = [kind for kind in (LOGITS, PROBS) if kind in arrays]
     if len(kinds) != 1:
-        raise DataError(f"{path} has {_named(arrays)}. Allowed: one of 'logits' and 'probs', (n, members, classes).")
+        raise DataError(
+            f"{path} has {_named(Path(path))}. Allowed: one of 'logits' and 'probs', (n, members, classes)."
+        )
     (kind,) = kinds
     predictions = arrays[kind]
     if predictions.ndim != 3 or predictions.dtype.kind != "f" or 0 in predictions.shape or predictions.shape[2] < 2:
@@ -157,7 +160,7 @@ def load(path: str, input_shape: tuple[int, ...]) -> RecordedEnsemble:
         )
     if (INPUTS in arrays) == (DIGESTS in arrays):
         raise DataError(
-            f"{path} has {_named(arrays)}. It must have one of 'inputs', what {kind} are of, and 'digests', as "
+            f"{path} has {_named(Path(path))}. It must have one of 'inputs', what {kind} are of, and 'digests', as "
             "--write_inputs gives them."
         )
     keys = _keys(path, arrays, len(predictions), kind, input_shape)
@@ -168,19 +171,24 @@ def load(path: str, input_shape: tuple[int, ...]) -> RecordedEnsemble:
 def _read(path: Path) -> Mapping[str, np.ndarray]:
     try:
         if path.is_dir():
-            return {p.stem: np.load(p, mmap_mode="r", allow_pickle=False) for p in sorted(path.glob("*.npy"))}
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files if name in ARRAYS}
-    except (OSError, ValueError, TypeError) as error:  # TypeError: a bare .npy, which is no archive
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            return {p.stem: npz.mapped(p) for p in sorted(path.glob("*.npy")) if p.stem in ARRAYS}
+        return npz.read(path, ARRAYS)
+    except memory.NoRoomError:
+        raise
+    except DataError as error:
         raise DataError(
-            f"ensemble.predictions is {str(path)!r}, which can't be read ({reason}). Give an .npz file, or a folder of "
+            f"ensemble.predictions is {str(path)!r}, which can't be read ({error}). Give an .npz file, or a folder of "
             ".npy files: logits or probs, and inputs or digests."
         ) from error
 
 
-def _named(arrays: Mapping[str, np.ndarray]) -> str:
-    names = ", ".join(map(repr, arrays)) or "none"
+def _there(path: Path) -> list[str]:
+    return [p.stem for p in sorted(path.glob("*.npy"))] if path.is_dir() else npz.names(path)
+
+
+def _named(path: Path) -> str:
+    arrays = _there(path)
+    names = texts.listed([repr(name) for name in arrays])
     wrong = [name for name in arrays if name not in ARRAYS]
     return f"the arrays {names}" + (f" ({suggestion(wrong[0], ARRAYS).strip()})" if wrong else "")
 

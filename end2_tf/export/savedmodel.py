@@ -139,7 +139,7 @@ def _digest(model: keras.Model, thresholds: Thresholds | None, lite: bool, detai
 def metadata(folder: Path) -> dict[str, Any]:
     """Returns what stands in a version's end2_tf.json; nothing if another tool wrote the version."""
     try:
-        return workdir.read_json(folder / METADATA)
+        return workdir.read_object(folder / METADATA)
     except End2Error:
         return {}
 

@@ -8,9 +8,12 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from end2_tf.errors import ModelError, plain
 from end2_tf.export import signatures
+from end2_tf.reading import protos
 
 FILE = "tf_serving_warmup_requests"  # in assets.extra; the name is TensorFlow Serving's
+MAX_BYTES = 100_000_000
 BATCH_SIZES = (1, 32)  # a server that batches must take the larger: a version whose warm-up fails isn't loaded
 
 
@@ -47,12 +50,17 @@ def write(path: Path, name: str, inputs: np.ndarray, names: list[str]) -> int:
 
 
 def read(path: Path) -> Iterator[tuple[str, Mapping[str, np.ndarray]]]:
-    """Yields a warm-up file's requests as (signature, inputs by name)."""
+    """Yields a warm-up file's requests as (signature, inputs by name); raises ModelError where it holds others."""
+    from google.protobuf.message import DecodeError
     from tensorflow_serving.apis import prediction_log_pb2
 
-    for record in tf.data.TFRecordDataset(str(path)):
-        request = prediction_log_pb2.PredictionLog.FromString(record.numpy()).predict_log.request
-        yield (
-            request.model_spec.signature_name,
-            {name: tf.make_ndarray(value) for name, value in request.inputs.items()},
-        )
+    if path.stat().st_size > MAX_BYTES:
+        raise ModelError(f"{path} has more than {MAX_BYTES:,} bytes, so it isn't read. Export the model again.")
+    try:
+        for record in tf.data.TFRecordDataset(str(path)):
+            request = prediction_log_pb2.PredictionLog.FromString(record.numpy()).predict_log.request
+            inputs = {name: protos.array(value) for name, value in request.inputs.items()}
+            yield request.model_spec.signature_name, inputs
+    except (DecodeError, ValueError, tf.errors.OpError) as error:
+        reason = plain((str(error).splitlines() or [type(error).__name__])[0], 200)
+        raise ModelError(f"{path} holds no requests ({reason}). Export the model again.") from None

@@ -7,21 +7,21 @@ from __future__ import annotations
 
 import csv
 import functools
-import json
+import io
 import math
-import zipfile
-import zlib
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import Field
 
 from end2_tf import tables
 from end2_tf.errors import DataError
+from end2_tf.reading import npz, texts
 from end2_tf.report import style
 
 _AGAIN = "Delete it and run the evaluation again."
-_UNREADABLE = (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error)
 
 
 # Every field of results.json that the page reads, and what stands for it where it is missing.
@@ -46,6 +46,41 @@ _DEFAULTS: dict[str, Any] = {
 }
 
 
+@dataclass(frozen=True)
+class _Row:
+    """Names stand in tables, pages and files' names; an undefined value is null or NaN."""
+
+    model: texts.FileName
+    dataset: texts.Name
+    metric: texts.Name
+    value: float | None
+    sd: float | None = None
+    n: int | None = None
+
+
+@dataclass(frozen=True)
+class _Results:
+    """What the fields of results.json must be."""
+
+    experiment: texts.Name
+    created: str
+    command: str
+    commit: str
+    config: dict[str, Any]
+    versions: dict[texts.Name, str]
+    seconds: dict[str, float]
+    class_names: tuple[texts.Name, ...]
+    counts: dict[texts.Name, int]
+    split: texts.Name
+    num_bins: Annotated[int, Field(ge=1, le=10_000)]
+    num_members: int | None
+    rows: list[_Row]
+    severities: dict[texts.Name, tuple[texts.Name, int]]
+    gap_closed: list[dict[str, Any]]
+    definitions: dict[str, str]
+    notes: list[str]
+
+
 class Evaluation:
     """One evaluation folder.
 
@@ -59,7 +94,7 @@ class Evaluation:
     def __init__(self, folder: Path) -> None:
         self.folder = Path(folder)
         self.results = _read_results(self.folder / "results.json")
-        self._archives: dict[str, Any] = {}
+        self._keys: dict[str, list[str]] = {}
 
     @functools.cached_property
     def rows(self) -> list[dict[str, Any]]:
@@ -188,40 +223,36 @@ class Evaluation:
         Raises:
             DataError: the file or the key is missing, or the file can't be read.
         """
-        archive = self._archive(name)
-        if archive is None or key not in archive:
+        if key not in self.keys(name):
             raise DataError(f"{self.folder / name} has no {key!r}. Run the evaluation again.")
         try:
-            return archive[key]
-        except _UNREADABLE as error:
-            raise DataError(f"{self.folder / name} can't be read at {key!r} ({error}). {_AGAIN}") from error
+            return npz.read(self.folder / name, [key])[key]
+        except DataError as error:
+            raise DataError(f"{error} {_AGAIN}") from error
 
     def keys(self, name: str) -> list[str]:
-        archive = self._archive(name)
-        return [] if archive is None else list(archive)
-
-    def _archive(self, name: str) -> Any:
-        if name not in self._archives:
+        """Returns the names of one .npz file's arrays; none where there is no such file."""
+        if name not in self._keys:
             path = self.folder / name
             try:
-                self._archives[name] = np.load(path, allow_pickle=False) if path.is_file() else None
-            except _UNREADABLE as error:
-                raise DataError(f"{path} is no readable .npz file ({error}). {_AGAIN}") from error
-        return self._archives[name]
+                self._keys[name] = npz.names(path) if path.is_file() else []
+            except DataError as error:
+                raise DataError(f"{error} {_AGAIN}") from error
+        return self._keys[name]
 
     def history(self, model: str) -> dict[str, np.ndarray]:
         """Columns of history/<model>.csv, (epochs,); empty cells are NaN. Empty where there is no such file."""
         path = self.folder / "history" / f"{model}.csv"
         if not path.is_file():
             return {}
-        with open(path, newline="", encoding="utf-8") as file:
-            lines = list(csv.DictReader(file))
+        text = texts.read_text(path, DataError, _AGAIN)
         try:
+            lines = list(csv.DictReader(io.StringIO(text, newline="")))
             return {
                 name: np.array([float(line[name]) if line[name] else math.nan for line in lines])
                 for name in (lines[0] if lines else {})
             }
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, KeyError, csv.Error) as error:
             raise DataError(f"{path} has a cell that is no number ({error}). {_AGAIN}") from error
 
     @functools.cached_property
@@ -230,25 +261,17 @@ class Evaluation:
         found = {m: self.history(m) for m in style.in_order(names)}
         return {m: columns for m, columns in found.items() if len(columns.get("epoch", ()))}
 
-    def close(self) -> None:
-        """Closes the .npz files that were opened."""
-        for archive in self._archives.values():
-            if archive is not None:
-                archive.close()
-        self._archives.clear()
-
 
 def _read_results(path: Path) -> dict[str, Any]:
-    try:
-        results = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise DataError(f"{path} is missing, so there is nothing to report. Run the evaluation first.") from None
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} is no readable JSON ({error}). {_AGAIN}") from error
-    rows = results.get("rows") if isinstance(results, dict) else None
+    if not path.exists():
+        raise DataError(f"{path} is missing, so there is nothing to report. Run the evaluation first.")
+    results = texts.read_object(path, DataError, _AGAIN)
+    rows = results.get("rows")
     needed = {"model", "dataset", "metric", "value"}
     if not isinstance(rows, list) or not all(isinstance(row, dict) and needed <= row.keys() for row in rows):
         raise DataError(
             f"{path} has no list 'rows' of rows with model, dataset, metric, value, so no evaluation wrote it. {_AGAIN}"
         )
-    return {name: default if results.get(name) is None else results[name] for name, default in _DEFAULTS.items()}
+    found = {name: default if results.get(name) is None else results[name] for name, default in _DEFAULTS.items()}
+    texts.fit(_Results, found, f"{path}", DataError, _AGAIN)
+    return found

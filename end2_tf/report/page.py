@@ -154,12 +154,9 @@ def build(evaluation_dir: Path, out_dir: Path) -> Path:
     """
     out_dir = Path(out_dir)
     evaluation = Evaluation(Path(evaluation_dir))
-    try:
-        with matplotlib.rc_context(style.RC):
-            drawn = [(p, p.draw(evaluation)) for p in PICTURES if p.applies(evaluation)]
-        html = _render(evaluation, drawn)
-    finally:
-        evaluation.close()
+    with matplotlib.rc_context(style.RC):
+        drawn = [(p, p.draw(evaluation)) for p in PICTURES if p.applies(evaluation)]
+    html = _render(evaluation, drawn)
     _write_pictures(out_dir, drawn)
     return workdir.write_text(out_dir / "report.html", html)
 

@@ -8,8 +8,10 @@ from pathlib import Path
 
 from end2_tf import workdir
 from end2_tf.errors import ConfigError
+from end2_tf.reading import texts
 
 FILE = "models.config"
+_MAX_BYTES = 4_000_000
 STABLE, CANARY = "stable", "canary"
 
 
@@ -105,12 +107,10 @@ def read(path: Path) -> list[Model]:
     from google.protobuf import text_format
     from tensorflow_serving.config import model_server_config_pb2
 
+    text = texts.read_text(path, ConfigError, "Name a models.config, or a folder.", most=_MAX_BYTES)
     try:
-        text = path.read_text(encoding="utf-8")
         config = text_format.Parse(text, model_server_config_pb2.ModelServerConfig())
-    except OSError as error:
-        raise ConfigError(f"can't read {path}: {error.strerror}. Name a models.config, or a folder.") from None
-    except (text_format.ParseError, UnicodeDecodeError) as error:
+    except (text_format.ParseError, ValueError, RecursionError) as error:
         raise ConfigError(
             f"{path} is no text form of TensorFlow Serving's ModelServerConfig: {error}. Correct it."
         ) from None
@@ -118,6 +118,8 @@ def read(path: Path) -> list[Model]:
     for one in config.model_config_list.config:
         if not one.name or not one.base_path or one.name in models:
             raise ConfigError(f"{path} has the model {one.name!r} twice, or without a name or base_path. Correct it.")
+        if not texts.is_name(one.name) or "/" in one.name or ":" in one.name or "\0" in one.base_path:
+            raise ConfigError(f"{path} has the model {one.name!r}, which no request could name. Correct it.")
         kind = one.model_version_policy.WhichOneof("policy_choice")
         policy = one.model_version_policy
         models[one.name] = Model(

@@ -18,6 +18,7 @@ import orjson
 import requests
 
 from end2_tf.errors import ConfigError, DataError, ServerError
+from end2_tf.reading import texts
 from end2_tf.serving.tensors import DEFAULT_SIGNATURE
 
 RETRIES = 4
@@ -292,9 +293,7 @@ def _loads(body: bytes) -> Any:
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError:
-        import json
-
-        return json.loads(body)  # knows NaN and Infinity
+        return texts.parse_json(body)  # knows NaN and Infinity
 
 
 def _reason(error: BaseException) -> str:

@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from end2_tf.errors import ModelError
+from end2_tf.errors import ModelError, plain
 from end2_tf.export import savedmodel, warmup
+from end2_tf.reading import saved_models
 from end2_tf.serving.batching import Batcher
 from end2_tf.serving.catalogue import Model
 from end2_tf.serving.request_error import Code, RequestError
@@ -57,6 +58,7 @@ class Servable:
     """
 
     def __init__(self, name: str, version: int, folder: Path):
+        proto = saved_models.check(folder)
         loaded = tf.saved_model.load(str(folder))
         self.name, self.version = name, version
         self._loaded = loaded  # its variables live as long as it does
@@ -64,7 +66,7 @@ class Servable:
         self.signatures = {key: _signature(key, function) for key, function in self._functions.items()}
         if not self.signatures:
             raise ModelError("it has no signatures that could be served. Export it with --stage=export.")
-        self.definitions = _definitions(folder)
+        self.definitions = _definitions(proto)
         self.metadata: dict[str, Any] = savedmodel.metadata(folder)
         self._batchers: dict[str, Batcher] = {}
         self._warm_up(folder / savedmodel.WARMUP)
@@ -201,7 +203,7 @@ class Models:
         try:
             servable = await asyncio.to_thread(Servable, name, version, folder)
         except Exception as error:  # whatever is wrong with a stranger's files; the other versions go on
-            said = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+            said = plain((str(error).strip().splitlines() or [type(error).__name__])[0], 300)
             statuses[version] = Status(State.END, said, stamp)
             LOG.error("%s, version %d: can't be loaded from %s: %s", name, version, folder, said)
             return
@@ -216,7 +218,7 @@ class Models:
         if label not in model.labels:
             labels = ", ".join(sorted(model.labels)) or "none"
             raise RequestError(
-                Code.INVALID_ARGUMENT, f"Unrecognized servable version label: {label}. Labels: {labels}."
+                Code.INVALID_ARGUMENT, f"Unrecognized servable version label: {label[:100]}. Labels: {labels}."
             )
         return model.labels[label]
 
@@ -252,10 +254,7 @@ def _specs(specs: Mapping[str, Any]) -> dict[str, Spec]:
     }
 
 
-def _definitions(folder: Path) -> dict[str, Any]:
-    from tensorflow.core.protobuf import saved_model_pb2
-
-    proto = saved_model_pb2.SavedModel.FromString((folder / "saved_model.pb").read_bytes())
+def _definitions(proto: Any) -> dict[str, Any]:
     return {
         name: definition
         for name, definition in sorted(proto.meta_graphs[0].signature_def.items())

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import enum
 
+from end2_tf.errors import plain
+
 
 class Code(enum.Enum):
     """gRPC's name of a code, with the HTTP status that TensorFlow Serving gives it."""
@@ -21,7 +23,7 @@ class RequestError(Exception):
     """A request can't be answered; its text is meant for whoever sent it."""
 
     def __init__(self, code: Code, message: str):
-        super().__init__(message)
+        super().__init__(plain(message, 1_000))
         self.code = code
 
 

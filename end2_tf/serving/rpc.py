@@ -16,6 +16,7 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
+from end2_tf.reading import protos, texts
 from end2_tf.serving import tensors
 from end2_tf.serving.models import LOG, Models, Servable
 from end2_tf.serving.monitoring import Monitor
@@ -77,7 +78,7 @@ class _Predictions(prediction_service_pb2_grpc.PredictionServiceServicer):
     async def GetModelMetadata(self, request: Any, context: Any) -> Any:  # noqa: N802
         try:
             if list(request.metadata_field) != ["signature_def"]:
-                given = ", ".join(request.metadata_field)[:100] or "empty"
+                given = texts.listed(request.metadata_field) if request.metadata_field else "empty"
                 raise invalid(f"metadata_field is {given}. Allowed: signature_def.")
             servable = _servable(self._models, request.model_spec)
             response = get_model_metadata_pb2.GetModelMetadataResponse()
@@ -125,23 +126,10 @@ def _servable(models: Models, spec: Any) -> Servable:
 
 
 def _array(name: str, proto: Any) -> np.ndarray:
-    sizes = [dim.size for dim in proto.tensor_shape.dim]
-    if proto.tensor_shape.unknown_rank or any(size < 0 for size in sizes):
-        raise invalid(f"{name} has no complete shape.")
-    given = len(proto.tensor_content) or max(len(getattr(proto, field)) for field in _FIELDS)
-    if np.prod(sizes, dtype=float) > max(given, 1):  # one value stands for many: a small request for a lot of memory
-        raise invalid(f"{name} has shape {tuple(sizes)}, but {given} values or bytes. Send them all.")
     try:
-        array = tf.make_ndarray(proto)
-    except Exception:  # a proto from elsewhere; TensorFlow has no one error for what can be wrong with it
-        raise invalid(f"{name} is no tensor: its dtype, shape and values don't fit together.") from None
-    return array.astype(object) if array.dtype.kind in "SU" else array
-
-
-_FIELDS = (  # of TensorProto: values one by one
-    *("half_val", "float_val", "double_val", "int_val", "string_val", "scomplex_val"),
-    *("int64_val", "bool_val", "dcomplex_val", "uint32_val", "uint64_val"),
-)
+        return protos.array(proto)
+    except ValueError as error:
+        raise invalid(f"{name[:100]} {error}.") from None
 
 
 def _write(proto: Any, array: np.ndarray) -> None:

@@ -17,10 +17,12 @@ import numpy as np
 import orjson
 
 from end2_tf.errors import suggestion
+from end2_tf.reading import images, texts
 from end2_tf.serving.request_error import invalid
 
 DEFAULT_SIGNATURE = "serving_default"
 _B64 = "b64"
+_IMAGES = "image_bytes"  # what the signature serve_bytes takes
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ def parse(body: bytes, signatures: Mapping[str, Signature]) -> tuple[Signature, 
         raise invalid(f"the request is {_kind(request)}. Allowed: an object with 'instances' or 'inputs'.")
     known = {"signature_name", "instances", "inputs"}
     if unknown := [key for key in request if key not in known]:
-        raise invalid(f"the request has {unknown[0]!r}. Allowed: {', '.join(sorted(known))}.")
+        raise invalid(f"the request has {unknown[0][:100]!r}. Allowed: {', '.join(sorted(known))}.")
     signature = pick(request.get("signature_name", DEFAULT_SIGNATURE), signatures)
     if ("instances" in request) == ("inputs" in request):
         raise invalid("the request needs either 'instances' (rows) or 'inputs' (columns), and not both.")
@@ -95,16 +97,23 @@ def pick(name: Any, signatures: Mapping[str, Signature]) -> Signature:
 def check(inputs: Arrays, signature: Signature) -> None:
     """Raises RequestError where arrays aren't what a signature takes: names, dtypes, shapes, one batch size for all."""
     if set(inputs) != set(signature.inputs):
-        raise invalid(
-            f"inputs are {', '.join(sorted(inputs)) or 'none'}. Allowed: {', '.join(sorted(signature.inputs))}."
-        )
+        raise invalid(f"inputs are {texts.listed(sorted(inputs))}. Allowed: {', '.join(sorted(signature.inputs))}.")
     for name, value in inputs.items():
         spec = signature.inputs[name]
         if value.dtype != spec.dtype:
             raise invalid(f"{name} is {Spec(value.dtype, value.shape)}. Allowed: {spec}.")
         _check_shape(value, name, spec)
+        if name == _IMAGES:
+            _check_images(value)
     if len({len(value) for value in inputs.values()}) > 1:
         raise invalid("inputs have different batch sizes. Make them equal.")
+
+
+def _check_images(values: np.ndarray) -> None:
+    """Raises RequestError where an image says it is larger than one may be; TensorFlow would decode gigabytes."""
+    for number, content in enumerate(values.ravel()):
+        if fault := images.check_encoded(content if isinstance(content, bytes) else str(content).encode()):
+            raise invalid(f"{_IMAGES}[{number}] {fault}.")
 
 
 def format_answer(outputs: Mapping[str, np.ndarray], *, is_row: bool) -> bytes:
@@ -140,12 +149,10 @@ def _json(body: bytes) -> Any:
     except orjson.JSONDecodeError:
         pass
     try:  # knows NaN and Infinity, which clients of TensorFlow Serving may send
-        return json.loads(body)
+        return texts.parse_json(body)
     except json.JSONDecodeError as error:
         raise invalid(f"JSON Parse error: {error.msg} at offset: {error.pos}") from None
-    except RecursionError:
-        raise invalid("JSON Parse error: nested too deep") from None
-    except ValueError as error:  # no UTF-8, or a number of too many digits
+    except ValueError as error:  # no UTF-8, too deep, or a number of too many digits
         raise invalid(f"JSON Parse error: {error}") from None
 
 
@@ -160,7 +167,7 @@ def _rows(instances: Any, signature: Signature) -> dict[str, list[Any]]:
         return {names[0]: instances}
     for i, each in enumerate(instances):
         if not _is_named(each) or set(each) != set(names):
-            given = ", ".join(map(str, sorted(each)))[:100] if isinstance(each, dict) else _kind(each)
+            given = texts.listed(sorted(each)) if isinstance(each, dict) else _kind(each)
             raise invalid(f"instance {i} has {given}. Allowed: {', '.join(names)}, in each.")
     return {name: [each[name] for each in instances] for name in names}
 
@@ -171,8 +178,8 @@ def _columns(inputs: Any, signature: Signature) -> dict[str, Any]:
         _check_single(signature)
         return {names[0]: inputs}
     if set(inputs) != set(names):
-        given = ", ".join(map(str, sorted(inputs)))[:100]
-        raise invalid(f"'inputs' has {given or 'nothing'}. Allowed: {', '.join(names)}.")
+        given = texts.listed(sorted(inputs)) if inputs else "nothing"
+        raise invalid(f"'inputs' has {given}. Allowed: {', '.join(names)}.")
     return inputs
 
 

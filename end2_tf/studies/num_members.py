@@ -8,11 +8,10 @@ from __future__ import annotations
 import glob
 from pathlib import Path
 
-import numpy as np
-
 from end2_tf.config import Experiment
 from end2_tf.errors import ConfigError
 from end2_tf.grid import Axis, Study, Template
+from end2_tf.reading import npz
 from end2_tf.studies import _methods, _ood
 
 _KINDS = ("logits", "probs")
@@ -58,14 +57,14 @@ def _total(experiment: Experiment) -> int:
 
 
 def _recorded(path: str) -> int:
+    place = Path(path)
     try:
-        if Path(path).is_dir():
-            (array,) = (np.load(Path(path) / f"{k}.npy", "r") for k in _KINDS if (Path(path) / f"{k}.npy").is_file())
+        if place.is_dir():
+            (shape,) = (npz.mapped(file).shape for k in _KINDS if (file := place / f"{k}.npy").is_file())
         else:
-            with np.load(path) as file:
-                (array,) = (file[kind] for kind in _KINDS if kind in file.files)
-        return int(array.shape[1])
-    except (OSError, ValueError, TypeError, IndexError) as error:
+            (shape,) = (header.shape for header in npz.headers(place, _KINDS).values())
+        return shape[1]
+    except (ValueError, IndexError) as error:  # DataError is a ValueError
         raise ConfigError(
             f"ensemble.predictions is {path!r}, in which members can't be counted. Give an .npz file or a folder of "
             ".npy files with logits or probs, (n, members, classes)."

@@ -6,9 +6,8 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from end2_tf import workdir
 from end2_tf.errors import ZooError, unknown
-from end2_tf.zoo import places
+from end2_tf.zoo import manifest, places
 from end2_tf.zoo.places import Place
 
 if TYPE_CHECKING:
@@ -95,7 +94,7 @@ def open_ensemble(place: Place, name: str) -> StackedEnsemble:
     """Opens an ensemble of a zoo that has been found; see `load_ensemble`."""
     kind = place.index.entries[name].kind
     if kind != "ensemble":
-        metadata = workdir.read_json(place.fetch(name, METADATA))
+        metadata = manifest.read_metadata(place.fetch(name, METADATA))
         teacher = f"{metadata['group']}_ensemble"
         there = f"Its ensemble is {teacher!r}." if teacher in place.index.entries else "Its ensemble isn't published."
         raise ZooError(f"the entry {name!r} is a {kind}, not an ensemble. {there} Open this one with zoo.load.")

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from end2_tf.data import npz
 from end2_tf.data.dataset import DataSet
 from end2_tf.errors import ZooError
+from end2_tf.reading import npz
 
 NUM_INPUTS = 32
 REPRODUCED = 1e-4  # absolute up to 1, relative above: alphas go to 1e5

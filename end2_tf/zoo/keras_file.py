@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,8 @@ from typing import Any
 import numpy as np
 
 from end2_tf.errors import ZooError
-from end2_tf.zoo import manifest
+from end2_tf.reading import keras_files
 
-_CONFIG, _DATES, _WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
 _FIRST_DATE = (1980, 1, 1, 0, 0, 0)  # that a ZIP archive can hold
 
 
@@ -66,15 +64,15 @@ def rewrite(source: Path, target: Path, precision: Precision, date: str) -> None
     with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w") as new:
         for name in sorted(old.namelist()):
             content = old.read(name)
-            if name == _CONFIG:
+            if name == keras_files.CONFIG:
                 content = json.dumps(_numbered(json.loads(content), {})).encode()
-            elif name == _DATES:
+            elif name == keras_files.DATES:
                 content = json.dumps({**json.loads(content), "date_saved": date}).encode()
-            elif name == _WEIGHTS:
+            elif name == keras_files.WEIGHTS:
                 content = _compressed(content, precision)
             entry = zipfile.ZipInfo(name, _FIRST_DATE)
             entry.create_system = 3  # Unix, whatever this is written on
-            entry.compress_type = zipfile.ZIP_STORED if name == _WEIGHTS else zipfile.ZIP_DEFLATED
+            entry.compress_type = zipfile.ZIP_STORED if name == keras_files.WEIGHTS else zipfile.ZIP_DEFLATED
             new.writestr(entry, content)
 
 
@@ -113,60 +111,13 @@ def _copy_group(old: Any, new: Any, precision: Precision) -> None:
 
 
 def open_model(path: Path, name: str) -> Any:
-    """Opens a `.keras` file that needs nothing but Keras and classes registered with it.
+    """Opens the `.keras` file of an entry; see `keras_files.load`.
 
     Raises:
         ZooError: it would need code from the file (a lambda) or a class that isn't registered, or Keras can't read it.
     """
-    import keras
-
     import end2_tf.losses
     import end2_tf.models  # noqa: F401 - registers our classes, whoever imported Keras first
 
-    _refuse_code(path, name)
-    try:
-        return keras.saving.load_model(path, safe_mode=True)
-    except Exception as error:  # whatever Keras meets in the file
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ZooError(f"{path} of the entry {name} can't be opened by Keras ({reason[:300]}). {_ADVICE}") from error
-
-
-_ADVICE = "Upgrade end2_tf and Keras, or publish the entry again."
-_CODE = ("__lambda__", "Lambda", "TorchModuleWrapper", "JaxLayer", "FlaxLayer", "TFSMLayer")
-
-
-def _refuse_code(path: Path, name: str) -> None:
-    import keras
-
-    try:
-        with zipfile.ZipFile(path) as archive:
-            if archive.getinfo(_CONFIG).file_size > manifest.MAX_BYTES:
-                raise ValueError(f"its {_CONFIG} unpacks to more than {manifest.MAX_BYTES / 1e6:.0f} MB")
-            config = json.loads(archive.read(_CONFIG))
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise ZooError(f"{path} of the entry {name} is no .keras file ({error}). {_ADVICE}") from None
-    for part in _objects(config):
-        kind, module = str(part["class_name"]), part.get("module")
-        if kind in _CODE:
-            raise ZooError(
-                f"the entry {name} has a {kind.strip('_')}, which would run code from {path.name}. It isn't opened: "
-                "a published model must consist of layers alone."
-            )
-        is_known = module is None or str(module).split(".")[0] in ("keras", "builtins", "end2_tf")
-        if not is_known and keras.saving.get_registered_object(part.get("registered_name") or kind) is None:
-            raise ZooError(
-                f"the entry {name} needs the class {module}.{kind}, which isn't registered with Keras. "
-                "If you trust it, import the module that registers it first."
-            )
-
-
-def _objects(value: Any) -> Iterator[dict[str, Any]]:
-    """Yields every serialised object in a Keras config."""
-    if isinstance(value, dict):
-        if "class_name" in value:
-            yield value
-        for item in value.values():
-            yield from _objects(item)
-    elif isinstance(value, list):
-        for item in value:
-            yield from _objects(item)
+    advice = "Upgrade end2_tf and Keras, or publish the entry again."
+    return keras_files.load(path, what=f"the entry {name}", error=ZooError, advice=advice)

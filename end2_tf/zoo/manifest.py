@@ -14,7 +14,8 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from end2_tf import workdir
-from end2_tf.errors import ZooError
+from end2_tf.errors import ZooError, plain
+from end2_tf.reading import texts
 
 FORMAT: Literal[1] = 1
 INDEX, MANIFEST = "index.json", "manifest.json"
@@ -31,20 +32,27 @@ def is_entry_name(name: str) -> bool:
 
 def _entry_name(name: str) -> str:
     if not is_entry_name(name):
-        raise ValueError(f"{name!r} can't be the name of an entry")
+        raise ValueError(f"{name[:100]!r} can't be the name of an entry")
     return name
 
 
 def _file_name(name: str) -> str:
     parts = name.split("/")
     if name == MANIFEST or len(parts) > 10 or not all(_PART.fullmatch(part) for part in parts):
-        raise ValueError(f"{name!r} can't be a file of an entry: only names inside its folder are allowed")
+        raise ValueError(f"{name[:100]!r} can't be a file of an entry: only names inside its folder are allowed")
     return name
+
+
+def _summary(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("it has a character that can't be seen")
+    return text
 
 
 EntryName = Annotated[str, pydantic.AfterValidator(_entry_name)]
 FileName = Annotated[str, pydantic.AfterValidator(_file_name)]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Summary = Annotated[str, Field(max_length=500), pydantic.AfterValidator(_summary)]
 NumBytes = Annotated[int, Field(ge=0, le=MAX_BYTES)]
 
 
@@ -72,7 +80,7 @@ class Record:
     manifest: Digest
     bytes: NumBytes
     kind: Literal["student", "member", "ensemble"]
-    summary: Annotated[str, Field(max_length=500)] = ""
+    summary: Summary = ""
 
 
 @dataclass(frozen=True)
@@ -97,16 +105,45 @@ def parse(kind: type[_Listing], text: bytes, where: str) -> _Listing:
     except pydantic.ValidationError as error:
         faults = error.errors()
         fault = next((f for f in faults if f["loc"] == ("format",)), faults[0])  # explains all others
-        place = ".".join(str(part) if str(part).isprintable() else repr(part) for part in fault["loc"])
+        place = plain(".".join(map(str, fault["loc"])), 200)
         if fault["loc"] == ("format",) and isinstance(fault["input"], int):
-            raise ZooError(
-                f"{where} has format {fault['input']}, but this end2_tf reads {FORMAT}. Upgrade end2_tf."
-            ) from None
+            given = plain(str(fault["input"]), 20)
+            raise ZooError(f"{where} has format {given}, but this end2_tf reads {FORMAT}. Upgrade end2_tf.") from None
         reason = fault["msg"].removeprefix("Value error, ")
         raise ZooError(
             f"{where} is no {kind.__name__.lower()} of a zoo ({f'{place}: ' if place else ''}{reason}). "
             "Fetch or publish it again."
         ) from None
+
+
+def read(path: Path) -> bytes:
+    """Returns an index's or a manifest's bytes; raises ZooError where there are too many, or none."""
+    return texts.read_bytes(path, ZooError, "Fetch or publish it again.", most=MAX_LISTING_BYTES)
+
+
+@dataclass(frozen=True)
+class _Input:
+    shape: Annotated[tuple[Annotated[int, Field(ge=1, le=1_000_000)], ...], Field(min_length=1, max_length=3)]
+
+
+@dataclass(frozen=True)
+class _Metadata:
+    """What is read of a metadata.json to open its entry; the rest is for cards."""
+
+    entry: EntryName
+    group: texts.FileName
+    kind: Literal["student", "member", "ensemble"]
+    summary: Summary
+    input: _Input
+    classes: Annotated[tuple[texts.Name, ...], Field(min_length=2, max_length=1_000_000)]
+
+
+def read_metadata(path: Path) -> dict[str, Any]:
+    """Returns an entry's metadata; raises ZooError where they aren't what is published."""
+    advice = "Fetch or publish the entry again."
+    found = texts.read_object(path, ZooError, advice)
+    texts.fit(_Metadata, found, f"{path}", ZooError, advice)
+    return found
 
 
 def files_below(folder: Path) -> dict[str, Path]:
@@ -147,11 +184,11 @@ def record(folder: Path) -> Record:
         ZooError: the metadata aren't those that were sealed.
     """
     path, name = folder / MANIFEST, "metadata.json"
-    manifest = parse(Manifest, path.read_bytes(), str(path))
+    manifest = parse(Manifest, read(path), str(path))
     if name not in manifest.files:
         raise ZooError(f"{path} lists no {name}. Publish the entry again.")
     check_file(folder / name, manifest.files[name], f"{folder.name}/{name}", "Restore it, or publish the entry again.")
-    metadata = workdir.read_json(folder / name)
+    metadata = read_metadata(folder / name)
     return Record(workdir.sha256(path), num_bytes(path, manifest), metadata["kind"], metadata["summary"])
 
 

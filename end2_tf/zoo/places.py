@@ -46,7 +46,7 @@ class Place:
         if entry not in self._manifests:
             record = self.index.entries[entry]
             path = self._checked_manifest(entry, record.manifest)
-            found = manifest.parse(Manifest, _read(path), str(path))
+            found = manifest.parse(Manifest, manifest.read(path), str(path))
             if found.entry != entry:
                 raise ZooError(f"{path} is the manifest of {found.entry}, not of {entry}. Publish the entry again.")
             if (size := manifest.num_bytes(path, found)) != record.bytes:  # so its files can't fill the disk
@@ -78,12 +78,14 @@ class Folder(Place):
     @functools.cached_property
     def index(self) -> Index:
         path = self.path / INDEX
+        if path.is_symlink():
+            raise ZooError(f"{path} is a link, which a zoo can't hold. {self._advice(path)}")
         if not path.is_file():
             raise ZooError(
                 f"there is no zoo in {self.path}: it has no {INDEX}. Set {SOURCE_VARIABLE} to a folder or URL that has "
                 "one, or publish a run there with --stage=publish."
             )
-        return manifest.parse(Index, _read(path), str(path))
+        return manifest.parse(Index, manifest.read(path), str(path))
 
     def _checked_manifest(self, entry: str, digest: str) -> Path:
         path = self._inside(entry, MANIFEST)
@@ -145,7 +147,7 @@ class Remote(Place):
             warnings.warn(f"{error}; using the index fetched earlier.", stacklevel=4)
         except OSError as error:
             raise _unwritable(self.cache, error) from None
-        return manifest.parse(Index, _read(path), str(path))
+        return manifest.parse(Index, manifest.read(path), str(path))
 
     def _checked_manifest(self, entry: str, digest: str) -> Path:
         return self._fetched(entry, MANIFEST, digest, manifest.MAX_LISTING_BYTES, exactly=None)
@@ -218,16 +220,6 @@ def _download(url: str, path: Path, limit: int) -> None:
         raise _UnreachableError(f"{url} can't be fetched ({reason})") from None
     finally:
         target.close()
-
-
-def _read(path: Path) -> bytes:
-    try:
-        size = path.stat().st_size
-        if size > manifest.MAX_LISTING_BYTES:
-            raise ZooError(f"{path} has {size:,} bytes; at most {manifest.MAX_LISTING_BYTES:,} are read. Replace it.")
-        return path.read_bytes()
-    except OSError as error:
-        raise ZooError(f"{path} can't be read: {error.strerror}. Make it readable.") from None
 
 
 def _unwritable(cache: Path, error: OSError) -> ZooError:

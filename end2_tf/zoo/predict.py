@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from end2_tf import predictions, workdir
-from end2_tf.zoo import catalogue
+from end2_tf import predictions
+from end2_tf.zoo import catalogue, manifest
 
 
 def predict(name: str, path: Path, source: catalogue.Source = None) -> tuple[str, int]:
@@ -24,7 +24,7 @@ def predict(name: str, path: Path, source: catalogue.Source = None) -> tuple[str
         DataError: the inputs can't be read, or don't fit the model.
     """
     place = catalogue.find(name, source, None)
-    metadata = workdir.read_json(place.fetch(name, catalogue.METADATA))
+    metadata = manifest.read_metadata(place.fetch(name, catalogue.METADATA))
     names, inputs = predictions.read(path, tuple(metadata["input"]["shape"]), name)
     if metadata["kind"] == "ensemble":
         found = catalogue.open_ensemble(place, name).uncertainty(inputs)

@@ -99,13 +99,10 @@ def publish(run: Finished, zoo_dir: Path, report: Report = lambda *args: None) -
             removed = [name for name in others if name not in kept]
             old_rows = results.read(zoo_dir / RESULTS)
             evaluation = Evaluation(run.evaluation)
-            try:
-                described = _write_models(run, members, entries, evaluation, staging, zoo_dir, report)
-                rows = [row for meta in described for row in results.rows_of(meta)]
-                for meta in described:
-                    _write_card(run, meta, rows, evaluation, staging / meta["entry"])
-            finally:
-                evaluation.close()
+            described = _write_models(run, members, entries, evaluation, staging, zoo_dir, report)
+            rows = [row for meta in described for row in results.rows_of(meta)]
+            for meta in described:
+                _write_card(run, meta, rows, evaluation, staging / meta["entry"])
             folders = {name: zoo_dir / name for name in kept} | {name: staging / name for name in entries.values()}
             rows += [row for row in old_rows if row["entry"] in kept]
             _write_listing(staging, zoo_dir, folders, results.in_order(rows))
@@ -162,7 +159,7 @@ def _others(zoo_dir: Path, entries: Sequence[str]) -> dict[str, dict[str, Any]]:
         if name not in listed and name not in entries:
             raise ZooError(f"{zoo_dir / name} isn't in the zoo's {INDEX}. Remove it. {advice}")
     try:
-        return {n: workdir.read_json(place.fetch(n, METADATA)) for n in listed if n not in entries}
+        return {n: manifest.read_metadata(place.fetch(n, METADATA)) for n in listed if n not in entries}
     except ZooError as error:
         raise ZooError(f"{error} {advice}") from None
 
@@ -291,7 +288,7 @@ def _write_listing(target: Path, zoo_dir: Path, folders: Mapping[str, Path], row
     """
     records = {name: manifest.record(folder) for name, folder in sorted(folders.items())}
     sizes = {name: record.bytes for name, record in records.items()}
-    described = [workdir.read_json(folder / METADATA) for folder in folders.values()]
+    described = [manifest.read_metadata(folder / METADATA) for folder in folders.values()]
     table, page = results.to_csv(rows), cards.readme(described, rows, sizes, zoo_dir)
     other = sum(path.stat().st_size for path in (zoo_dir / cards.PAGES).rglob("*") if path.is_file())
     total = sum(sizes.values()) + len(table.encode()) + len(page.encode()) + other

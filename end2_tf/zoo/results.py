@@ -11,6 +11,7 @@ from typing import Any
 
 from end2_tf import tables
 from end2_tf.errors import ZooError
+from end2_tf.reading import texts
 
 COLUMNS = ("entry", "dataset", "metric", "mean", "sd", "n", "command", "commit")
 Row = dict[str, str]
@@ -56,17 +57,36 @@ def read(path: Path) -> list[Row]:
     """
     if not path.is_file():
         return []
+    text = texts.read_text(path, ZooError, "Restore or delete it.")
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        reader = csv.DictReader(io.StringIO(text), strict=True)
+        columns, rows = tuple(reader.fieldnames or ()), list(reader)
+    except csv.Error as error:
         raise ZooError(f"{path} can't be read ({error}). Restore or delete it.") from None
-    reader = csv.DictReader(io.StringIO(text))
-    if tuple(reader.fieldnames or ()) != COLUMNS:
+    if columns != COLUMNS:
         raise ZooError(
-            f"{path} has the columns {','.join(reader.fieldnames or ())}, not {','.join(COLUMNS)}. "
-            "Restore or delete it."
+            f"{path} has the columns {texts.listed(columns)}, not {', '.join(COLUMNS)}. Restore or delete it."
         )
-    return list(reader)
+    for number, row in enumerate(rows, 2):
+        if fault := _fault(row):
+            raise ZooError(f"{path}, row {number}: {fault}. Restore or delete it.")
+    return rows
+
+
+def _fault(row: Mapping[str, str | None]) -> str:
+    """Returns what a row has that none of ours could; nothing if it is sound."""
+    for column in COLUMNS:
+        cell = row.get(column)
+        if cell is None or not cell.isprintable():
+            return f"{column} is {texts.listed([repr(cell)])}"
+        if column in ("mean", "sd") and cell:
+            try:
+                is_finite = math.isfinite(float(cell))
+            except ValueError:
+                is_finite = False
+            if not is_finite:
+                return f"{column} is {texts.listed([repr(cell)])}, no finite number"
+    return "it has more cells than columns" if None in row else ""
 
 
 def in_order(rows: Iterable[Row]) -> list[Row]:

@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 
 from end2_tf.config import Augmentation, Data, Source
-from end2_tf.data import dataset, moments, npz, shards, stored
+from end2_tf.data import dataset, moments, shards, stored
 from end2_tf.data.dataset import Places
 from end2_tf.data.examples import Examples
 from end2_tf.data.shards import Shards
@@ -11,6 +11,7 @@ from end2_tf.data.stored import Loaded
 from end2_tf.data.streams import Stream
 from end2_tf.data.views import Views
 from end2_tf.errors import ConfigError, DataError
+from end2_tf.reading import npz
 from end2_tf.workdir import Workdir
 
 RNG = np.random.default_rng(0)

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from end2_tf.data import memory
 from end2_tf.data.streams import Stream
 from end2_tf.errors import DataError
+from end2_tf.reading import memory
 
 VALUES = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)
 

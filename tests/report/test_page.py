@@ -285,7 +285,7 @@ def test_the_old_report_stays_if_the_new_one_fails(small: Path, tmp_path: Path):
     (out / "report").mkdir(parents=True)
     (out / "report" / "old.png").write_bytes(b"old")
     (small / "simplex.npz").write_bytes(b"no archive")
-    with pytest.raises(DataError, match=r"simplex\.npz is no readable \.npz file.*Delete it"):
+    with pytest.raises(DataError, match=r"simplex\.npz isn't an \.npz file.*Delete it"):
         report.build(small, out)
     assert (out / "report" / "old.png").read_bytes() == b"old"
 
@@ -295,7 +295,7 @@ def test_the_old_report_stays_if_the_new_one_fails(small: Path, tmp_path: Path):
     [
         (None, r"results\.json is missing.*Run the evaluation first"),
         ("{", r"results\.json is no readable JSON.*run the evaluation again"),
-        ("[]", r"results\.json has no list 'rows'.*run the evaluation again"),
+        ("[]", r"results\.json holds a list, not an object.*run the evaluation again"),
         ('{"rows": [{"model": "end"}]}', r"results\.json has no list 'rows'.*run the evaluation again"),
     ],
 )

@@ -140,12 +140,10 @@ def test_what_is_wrong_is_named(tmp_path, text, message):
 
 
 def test_files_that_cant_be_read(tmp_path):
-    with pytest.raises(
-        ConfigError, match=r"can't read .*gone: No such file or directory\. Name a models\.config, or a"
-    ):
+    with pytest.raises(ConfigError, match=r"gone is missing\. Name a models\.config, or a folder\.$"):
         catalogue.read(tmp_path / "gone")
-    with pytest.raises(ConfigError, match=r"can't read .*: Is a directory\. Name a models\.config"):
+    with pytest.raises(ConfigError, match=r"is no plain file\. Name a models\.config"):
         catalogue.read(tmp_path)
     (tmp_path / "bytes").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ConfigError, match=r"bytes is no text form of TensorFlow Serving's ModelServerConfig"):
+    with pytest.raises(ConfigError, match=r"bytes is no text in UTF-8"):
         catalogue.read(tmp_path / "bytes")

@@ -70,7 +70,7 @@ REFUSED = [
     (b"", r"^JSON Parse error: Expecting value at offset: 0$"),
     (b"{", r"^JSON Parse error: .* at offset: 1$"),
     (b"\xff\xfe{}", r"^JSON Parse error: "),
-    (b"[" * 100_000, r"^JSON Parse error: nested too deep$"),
+    (b"[" * 100_000, r"^JSON Parse error: it is more than 100 levels deep$"),
     (b"[]", r"^the request is an empty list\. Allowed: an object"),
     (b"null", r"^the request is null\. "),
     ({}, r"either 'instances' \(rows\) or 'inputs'"),

@@ -12,7 +12,8 @@ import pytest
 from end2_tf.errors import ZooError
 from end2_tf.heads import DirichletHead, SoftmaxHead
 from end2_tf.models import UncertaintyClassifier
-from end2_tf.zoo import golden, keras_file, manifest, publish
+from end2_tf.reading import keras_files
+from end2_tf.zoo import golden, keras_file, publish
 
 DATE = "2026-01-01"
 
@@ -101,9 +102,9 @@ def _with_config(path, change):
     [
         ("os", "system", "needs the class os.system, which isn't registered"),
         ("somebody.layers", "Gadget", "needs the class somebody.layers.Gadget"),
-        ("keras.utils", "get_file", "can't be opened by Keras"),
+        ("keras.utils", "get_file", "names keras.utils.get_file, which is no part of a network"),
         (None, "__lambda__", "has a lambda"),
-        ("end2_tf.stages", "Run", "can't be opened by Keras"),
+        ("end2_tf.stages", "Run", "can't be opened as a Keras model"),
     ],
 )
 def test_foreign_code_is_refused_in_one_line(tmp_path, module, class_name, message):
@@ -121,14 +122,15 @@ def test_foreign_code_is_refused_in_one_line(tmp_path, module, class_name, messa
 
 def test_what_is_no_keras_file(tmp_path):
     (tmp_path / "m.keras").write_bytes(b"nothing")
-    with pytest.raises(ZooError, match=r"is no .keras file"):
+    with pytest.raises(ZooError, match=r"isn't a .keras file"):
         keras_file.open_model(tmp_path / "m.keras", "broken")
 
 
 def test_a_config_that_unpacks_to_gigabytes_is_not_unpacked(tmp_path, monkeypatch):
-    monkeypatch.setattr(manifest, "MAX_BYTES", 1_000_000)
+    monkeypatch.setattr(keras_files, "MAX_CONFIG_BYTES", 1_000_000)
     with zipfile.ZipFile(tmp_path / "m.keras", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("config.json", b" " * 1_000_001)
+        archive.writestr("model.weights.h5", b"")
     with pytest.raises(ZooError, match="unpacks to more than 1 MB"):
         keras_file.open_model(tmp_path / "m.keras", "evil")
 

@@ -83,10 +83,20 @@ def test_a_later_format_is_told_first():
         manifest.parse(Manifest, b'{"format": 7, "files": 3}', "here")
 
 
+METADATA = {
+    "entry": "a_b_c",
+    "group": "a_b",
+    "kind": "student",
+    "summary": "s",
+    "input": {"shape": [2]},
+    "classes": ["x", "y"],
+}
+
+
 def test_sealing_covers_every_file_below_the_entry(tmp_path):
     folder = tmp_path / "a_b_c"
     (folder / "1" / "variables").mkdir(parents=True)
-    (folder / "metadata.json").write_text('{"kind": "student", "summary": "s"}')
+    (folder / "metadata.json").write_text(json.dumps(METADATA))
     (folder / "1" / "saved_model.pb").write_bytes(b"graph")
     (folder / "1" / "variables" / "v").write_bytes(b"weights")
     (folder / ".scratch").write_bytes(b"not published")

@@ -142,7 +142,7 @@ def test_inputs_that_are_not_there_or_cannot_be_read(capsys, zoo_dir, tmp_path):
         (STUDENT, "empty", "has no image"),
         (STUDENT, "table.csv", "Allowed: an .npz file, an image, or a folder"),
         (STUDENT, "broken.png", "can't be read as an image"),
-        (STUDENT, "broken.npz", "is no .npz"),
+        (STUDENT, "broken.npz", "isn't an .npz file"),
         (PLANE, "broken.png", "takes 2 features. Give an .npz file"),
     ):
         code, _, err = _run(capsys, zoo_dir, f"--zoo={entry}", f"--input={tmp_path / name}")

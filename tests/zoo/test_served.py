@@ -65,7 +65,7 @@ def test_what_isnt_there(exported_zoo, zoo_dir, capsys):
     ("args", "message"),
     [
         (["--zoo=a", "--models=b"], "--zoo and --models were both given. Serve the models of one."),
-        (["--models=nowhere.config"], "can't read nowhere.config: No such file or directory."),
+        (["--models=nowhere.config"], "nowhere.config is missing. Name a models.config, or a folder."),
         (["--set", "serving.max_batch=3"], "--set is 'serving.max_batch', which isn't a setting. Did you mean "),
         (["--set", "student.epochs=3"], "--set is 'student.epochs', which isn't a setting."),
         (["--set", "serving.max_batch_size=0"], "serving.max_batch_size is '0'. Allowed: at least 1."),

@@ -74,7 +74,8 @@ def _folders(path: str | None, field: str, num: int | None) -> dict[str, Folder]
             f"{field} 'images' has path {path!r}, which is no folder. {suggestion(root.name, siblings)}"
             "Give a folder of images; for an .npz file there is own_data."
         )
-    splits = {name: root / name for name in ("train", "test") if (root / name).is_dir()} or {"train": root}
+    there = {path.name: path for path in image_folder.subfolders(root) if path.name in ("train", "test")}
+    splits = there or {"train": root}
     found = {}
     for split, folder in splits.items():
         files = image_folder.images_in(folder)

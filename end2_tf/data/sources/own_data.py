@@ -26,10 +26,11 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import Field
 
-from end2_tf.data import checks, image_folder, npz, shards
+from end2_tf.data import checks, image_folder, shards
 from end2_tf.data.examples import Examples, Splits, hold_out
 from end2_tf.data.streams import Stream
 from end2_tf.errors import DataError, suggestion
+from end2_tf.reading import npz, texts
 
 _ARRAYS = {"train": ("x_train", "y_train"), "validation": ("x_val", "y_val"), "test": ("x_test", "y_test")}
 _FOLDERS = {"train": "train", "validation": "validation", "test": "test"}
@@ -106,7 +107,7 @@ def _from_npz(path: Path, pixel_scale: float | None, lazily: bool) -> Splits:
         there = npz.names(path)
         near = next((text for name in there if (text := suggestion(name.lower(), wanted))), "")
         raise DataError(
-            f"{path} has neither x_train nor x_test (arrays: {', '.join(there) or 'none'}). {near}"
+            f"{path} has neither x_train nor x_test (arrays: {texts.listed(there)}). {near}"
             "Rename: np.savez_compressed(path, x_train=…, y_train=…, x_test=…, y_test=…)."
         )
     names = tuple(str(name) for name in np.ravel(arrays["class_names"])) if "class_names" in arrays else ()
@@ -196,7 +197,8 @@ def _labels(labels: np.ndarray, name: str) -> np.ndarray:
 
 
 def _from_folder(root: Path, image_size: int | None, test_fraction: float, seed: int, lazily: bool) -> Splits:
-    there = {split: root / name for split, name in _FOLDERS.items() if (root / name).is_dir()}
+    parts = {path.name: path for path in image_folder.subfolders(root)}
+    there = {split: parts[name] for split, name in _FOLDERS.items() if name in parts}
     is_split = "train" in there or "test" in there
     roots = there if is_split else {"all": root}
     names_from = roots.get("train", next(iter(roots.values())))

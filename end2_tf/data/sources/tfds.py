@@ -23,14 +23,17 @@ import numpy as np
 from pydantic import Field
 
 from end2_tf import registry
-from end2_tf.data import images, memory, shards
+from end2_tf.data import images, shards
 from end2_tf.data.examples import Examples, Splits, hold_out
 from end2_tf.data.streams import Stream
 from end2_tf.errors import DataError, suggestion
+from end2_tf.reading import memory, texts
 
 _NAME = re.compile(r"(?P<set>[\w-]+)(/(?P<config>[\w.-]+))?(:(?P<version>\d+\.\d+\.\d+))?")
 _DEGREE = re.compile(r"(?P<kind>.+)_(?P<severity>[1-5])")  # configs of cifar10_corrupted and imagenet2012_corrupted
 _BATCH = 1000
+_ITS_OWN = "tensorflow_datasets."
+_MAX_CLASSES = 1_000_000
 _ENDS = 65536  # bytes at each end of a record file that go into the fingerprint
 
 
@@ -192,6 +195,7 @@ def _tfds() -> types.ModuleType:
 
 
 def _builder(folder: Path) -> Any:
+    _check_features(folder)
     tfds = _tfds()
     try:
         return tfds.builder_from_directory(folder)
@@ -199,6 +203,25 @@ def _builder(folder: Path) -> Any:
         raise DataError(
             f"{folder} can't be read by TFDS ({_reason(error)}). Delete it and prepare the set anew."
         ) from error
+
+
+def _check_features(folder: Path) -> None:
+    """Raises DataError where a set's description names classes that aren't TFDS's: it would import their modules."""
+    path, advice = folder / "features.json", "Delete the set and prepare it anew."
+    if not path.exists():
+        return  # as in sets of old versions; TFDS says what it misses
+    waiting = [texts.read_json(path, DataError, advice)]
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, list):
+            waiting += item
+        elif isinstance(item, dict):
+            waiting += item.values()
+            for key in ("pythonClassName", "python_class_name", "type", "proto_cls"):
+                if isinstance(found := item.get(key), str) and not found.startswith(_ITS_OWN):
+                    raise DataError(f"{path} names the class {texts.listed([found])}, which isn't TFDS's own. {advice}")
+            if str(item.get("numClasses", 0)).isdecimal() and int(str(item.get("numClasses", 0))[:10]) > _MAX_CLASSES:
+                raise DataError(f"{path} has {texts.listed([str(item['numClasses'])])} classes. {advice}")
 
 
 def _download(name: str, data_dir: str | None) -> None:

@@ -19,8 +19,8 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import tempfile
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -32,11 +32,15 @@ from end2_tf.data.examples import Examples, Splits
 from end2_tf.data.image_folder import Folder
 from end2_tf.data.sources import tfds
 from end2_tf.errors import DataError
+from end2_tf.reading import archives, texts
 
 NAME = "tiny-imagenet-200"
 URL = f"http://cs231n.stanford.edu/{NAME}.zip"
 MD5 = "90528d7ca1a48142e341f4ef8d21d0de"  # of the archive, 248,100,043 bytes
 _PARTS = ("wnids.txt", "words.txt", "train", "val/images", "val/val_annotations.txt")
+_MAX_BYTES = 1_000_000_000  # that it unpacks to; published are 239 MB
+_WNID = re.compile(r"[A-Za-z0-9_]{1,50}")
+_FILE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 _TIMEOUT = (10.0, 60.0)  # seconds to connect, and between two pieces of an answer
 
 
@@ -109,18 +113,27 @@ def _place(path: str | None, data_dir: str | None) -> Path:
 
 
 def _wnids(place: Path) -> list[str]:
-    wnids = (place / "wnids.txt").read_text(encoding="utf-8").split()
+    wnids = _text(place / "wnids.txt").split()
     if len(set(wnids)) != len(wnids) or len(wnids) < 2:
         raise DataError(
             f"{place / 'wnids.txt'} lists {len(wnids)} classes, {len(set(wnids))} of them different. Allowed: at least "
             f"two, each once. Unpack {URL}."
         )
+    wrong = next((wnid for wnid in wnids if not _WNID.fullmatch(wnid)), None)
+    if wrong is not None:
+        raise DataError(
+            f"{place / 'wnids.txt'} has {texts.listed([wrong])!r}, which is no class's number. Unpack {URL}."
+        )
     return wnids
+
+
+def _text(path: Path) -> str:
+    return texts.read_text(path, DataError, f"Unpack {URL}.")
 
 
 def _class_names(place: Path, wnids: list[str]) -> tuple[str, ...]:
     """Returns each class's first name; with its number where several classes have the same."""
-    lines = (line.partition("\t") for line in (place / "words.txt").read_text(encoding="utf-8").splitlines())
+    lines = (line.partition("\t") for line in _text(place / "words.txt").splitlines())
     words = {wnid: names.partition(",")[0].strip() for wnid, _, names in lines}
     first = [words.get(wnid) or wnid for wnid in wnids]
     return tuple(
@@ -139,11 +152,12 @@ def _test(place: Path, wnids: list[str]) -> Folder:
     numbers = {wnid: number for number, wnid in enumerate(wnids)}
     listed = place / "val" / "val_annotations.txt"
     files = []
-    for number, line in enumerate(listed.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(_text(listed).splitlines(), 1):
         name, *rest = line.split("\t")
-        if not rest or rest[0] not in numbers:
+        if not rest or rest[0] not in numbers or not _FILE.fullmatch(name):
             raise DataError(
-                f"{listed}, line {number}, is {line!r}. Allowed: a file, a tab and a class of wnids.txt. Unpack {URL}."
+                f"{listed}, line {number}, is {line[:100]!r}. Allowed: a file, a tab and a class of wnids.txt. "
+                f"Unpack {URL}."
             )
         files.append((place / "val" / "images" / name, numbers[rest[0]]))
     return Folder(place / "val", tuple(sorted(files)))
@@ -168,10 +182,13 @@ def _download(path: str | None, data_dir: str | None) -> None:
     fetch = pooch.HTTPDownloader(timeout=_TIMEOUT)
     try:
         archive = pooch.retrieve(URL, f"md5:{MD5}", f"{NAME}.zip", root / "downloads", downloader=fetch)
-        with tempfile.TemporaryDirectory(dir=root, prefix=f".{NAME}.") as folder, zipfile.ZipFile(archive) as opened:
-            opened.extractall(folder)
+        with tempfile.TemporaryDirectory(dir=root, prefix=f".{NAME}.") as folder:
+            with archives.opened(Path(archive), DataError, "the archive", f"Fetch {URL} again.") as opened:
+                if archives.unpacked_bytes(opened) > _MAX_BYTES:
+                    raise DataError(f"{archive} unpacks to more than {_MAX_BYTES / 1e9:.0f} GB. Fetch {URL} again.")
+                opened.extractall(folder)
             os.replace(Path(folder) / NAME, root / NAME)  # all of it or nothing
-    except (requests.RequestException, zipfile.BadZipFile, OSError, ValueError) as error:
+    except (requests.RequestException, OSError, ValueError) as error:
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         raise DataError(
             f"Tiny ImageNet can't be fetched from {URL} to {root} ({reason}). Mend that, or unpack it on another "

@@ -11,9 +11,9 @@ import pytest
 from numpy.testing import assert_array_equal
 from PIL import Image
 
-from end2_tf.data import memory
 from end2_tf.data.sources import own_data
 from end2_tf.errors import DataError
+from end2_tf.reading import memory
 
 FASHION = Path(__file__).parents[2] / "fixtures" / "fashion_mnist_30.npz"
 
@@ -133,10 +133,10 @@ def test_path_is_missing(tmp_path):
 
 def test_no_npz(tmp_path):
     (tmp_path / "text.npz").write_text("hello")
-    with pytest.raises(DataError, match=r"text\.npz is no \.npz, or only part of one"):
+    with pytest.raises(DataError, match=r"text\.npz isn't an \.npz file, or only part of one"):
         load(tmp_path / "text.npz")
     (tmp_path / "half.npz").write_bytes(FASHION.read_bytes()[:9000])
-    with pytest.raises(DataError, match=r"half\.npz is no \.npz, or only part of one"):
+    with pytest.raises(DataError, match=r"half\.npz isn't an \.npz file, or only part of one"):
         load(tmp_path / "half.npz")
 
 

@@ -11,9 +11,10 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from end2_tf.config import Data, Source
-from end2_tf.data import dataset, memory, sources
+from end2_tf.data import dataset, sources
 from end2_tf.data.sources import tfds as source
 from end2_tf.errors import ConfigError, DataError
+from end2_tf.reading import memory
 
 PIXELS = np.random.default_rng(0)
 REAL = os.environ.get("END2_TEST_DATA_DIR")

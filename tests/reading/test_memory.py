@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from end2_tf.data import memory
 from end2_tf.errors import DataError
+from end2_tf.reading import memory
 
 
 def test_what_is_left_is_plausible():

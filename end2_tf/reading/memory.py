@@ -10,6 +10,10 @@ from end2_tf.errors import DataError
 _CGROUP = Path("/sys/fs/cgroup")
 
 
+class NoRoomError(DataError):
+    """What is read may be sound, but there isn't the memory for it."""
+
+
 def available_bytes() -> int | None:
     """Returns the bytes that may still be allocated, or None where the system doesn't say.
 
@@ -22,7 +26,7 @@ def available_bytes() -> int | None:
 
 
 def check_fits(num_bytes: int, what: str, next_step: str) -> None:
-    """Raises DataError if `num_bytes` is more than the memory that is left.
+    """Raises NoRoomError, a DataError, if `num_bytes` is more than the memory that is left.
 
     Args:
         num_bytes: Bytes that are about to be allocated.
@@ -31,7 +35,7 @@ def check_fits(num_bytes: int, what: str, next_step: str) -> None:
     """
     available = available_bytes()
     if available is not None and num_bytes > available:
-        raise DataError(
+        raise NoRoomError(
             f"{what} needs {_gigabytes(num_bytes)} of memory; {_gigabytes(available)} are left. {next_step}"
         )
 
