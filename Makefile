@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PEERS := .bench-venv
 
-.PHONY: run test lint fuzz format bench bench-env venv clean
+.PHONY: run test lint fuzz format docs bench bench-env venv clean
 
 run: venv
 	$(BIN)/python main.py --experiment=spirals_mlp_end2
@@ -38,6 +38,10 @@ $(PEERS)/.ready: benchmarks/requirements.txt
 	$(PYTHON) -m venv $(PEERS)
 	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --requirement benchmarks/requirements.txt
 	@touch $(PEERS)/.ready
+
+docs: venv
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+	@echo "Open build/site/index.html"
 
 venv: $(READY)
 

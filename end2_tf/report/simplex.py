@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
 
 from end2_tf.report import style
 from end2_tf.report.inputs import Evaluation
@@ -59,18 +60,39 @@ def draw(evaluation: Evaluation) -> bytes:
         _draw_input(axes[0], evaluation, inputs[row])
         axes[0].set_title(textwrap.fill(str(names[row]), 17), fontweight="bold")
         for ax, student in zip(axes[1:], students, strict=True):
-            three = alphas[student][row]
-            picture = _draw_density(ax, three)
-            _draw_members(ax, members[row], three)
-            _draw_corners(ax, corner_names[row])
-            ax.text(0.5, -0.2, f"{symbol} = {_rounded(float(three.sum()))}", ha="center", va="top", fontsize=8)
+            picture = panel(ax, alphas[student][row], members[row], corner_names[row], symbol)
             if row == 0:
                 ax.set_title(evaluation.label(student), fontweight="bold")
-    bar = fig.colorbar(picture, ax=grid[:, 1:], location="bottom", extend="both", shrink=0.7, aspect=35, pad=0.03)
-    bar.set_label("Student's density (1 = flat Dirichlet)")
-    handles, labels = grid[0, 1].get_legend_handles_labels()
-    fig.legend(handles, labels, loc="outside lower center", ncols=2)
+    explain(fig, picture, grid[:, 1:])
     return style.png(fig)
+
+
+def panel(ax: Axes, alphas: np.ndarray, members: np.ndarray, names: list[str], symbol: str = "α₀") -> Any:
+    """Draws one Dirichlet on the triangle, with the members' predictions and its own mean.
+
+    Args:
+        ax: Where.
+        alphas: Concentrations, (3,).
+        members: Members' probabilities, (members, 3).
+        names: Of the corners, three.
+        symbol: What the sum of the concentrations is called under the triangle.
+
+    Returns:
+        The picture of the density, as `explain` wants it.
+    """
+    picture = _draw_density(ax, alphas)
+    _draw_members(ax, members, alphas)
+    _draw_corners(ax, names)
+    ax.text(0.5, -0.2, f"{symbol} = {_rounded(float(alphas.sum()))}", ha="center", va="top", fontsize=8)
+    return picture
+
+
+def explain(fig: Figure, picture: Any, panels: np.ndarray) -> None:
+    """Adds the scale of the colours and what the marks are, below an array of panels."""
+    bar = fig.colorbar(picture, ax=panels, location="bottom", extend="both", shrink=0.7, aspect=35, pad=0.03)
+    bar.set_label("Student's density (1 = flat Dirichlet)")
+    handles, labels = panels.flat[0].get_legend_handles_labels()
+    fig.legend(handles, labels, loc="outside lower center", ncols=2)
 
 
 def _students(evaluation: Evaluation) -> list[str]:
