@@ -21,6 +21,7 @@ import tensorflow as tf
 _BERNOULLI = (1 / 6, -1 / 30, 1 / 42, -1 / 30, 5 / 66, -691 / 2730, 7 / 6, -3617 / 510)  # B2, B4, ..., B16
 _U_SERIES = tuple(b / (2 * n) for n, b in enumerate(_BERNOULLI, 1))
 _W_SERIES = tuple(b / (2 * n * (2 * n - 1)) for n, b in enumerate(_BERNOULLI, 1))
+_CHI_SERIES = tuple((-1) ** k / k for k in range(2, 17))
 _SHIFT = {tf.float32: 4, tf.float64: 8}  # from here on the series above are exact to rounding
 _GAUSS_SHARE = {tf.float32: 0.1, tf.float64: 3e-3}  # below, quadrature is nearer than the difference
 _HALF_LN_2PI = 0.5 * math.log(2 * math.pi)
@@ -77,8 +78,17 @@ def phi(delta: tf.Tensor, log1p_delta: tf.Tensor) -> tf.Tensor:
 
 def chi(delta: tf.Tensor, log1p_delta: tf.Tensor) -> tf.Tensor:
     """Returns χ(δ) = δ - ln(1+δ), at least 0, by its power series where |δ| < 0.1; arguments as for `phi`."""
-    near, series = _power_series(delta, tuple((-1) ** k / k for k in range(2, 17)))
+    near, series = _power_series(delta, _CHI_SERIES)
     return tf.where(near, series, delta - log1p_delta)
+
+
+def log1p(x: tf.Tensor) -> tf.Tensor:
+    """Returns ln(1 + x), for x >= 0 of any shape, by its power series below 0.1.
+
+    LiteRT's converter makes ln(1 + x) of TensorFlow's log1p, which has no digits where x is tiny.
+    """
+    near, series = _power_series(x, _CHI_SERIES)
+    return tf.where(near, x - series, tf.math.log1p(x))
 
 
 def mean(alphas: Any) -> tf.Tensor:
@@ -95,7 +105,7 @@ def log_mean(alphas: Any) -> tf.Tensor:
     alphas = tf.convert_to_tensor(alphas)
     is_largest, largest, rest = _split(alphas)
     ratio = alphas / (largest + rest)[..., None]
-    log_largest = -tf.math.log1p(rest / largest)[..., None]
+    log_largest = -log1p(rest / largest)[..., None]
     return tf.where(is_largest, log_largest, tf.math.log(tf.maximum(ratio, np.finfo(ratio.dtype.as_numpy_dtype).tiny)))
 
 
