@@ -1,17 +1,18 @@
 """Relative errors of all that the package makes of digamma, trigamma and log-gamma, against 80 digits of mpmath.
 
-    python benchmarks/special_functions.py [--rows=200] [--lite]
+    python benchmarks/special_functions.py [--rows=200]
 
-One line a quantity, the largest error in each family of concentrations from 1e-8 to 1e8, in float64 and float32. Errors
-are relative to the value; where a quantity crosses 0 (marked ±), to the largest of its summands if that is more.
-`--lite` adds what an exported LiteRT model makes of the measures, in float32.
+One line a quantity, the largest error in each family of concentrations from 1e-8 to 1e8, in float64, float32 and in a
+LiteRT model's float32. Errors are relative to the value; where a quantity crosses 0 (marked ±), to the largest of its
+summands if that is more. A matched precision is judged by the measure it should have.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +20,8 @@ import mpmath
 import numpy as np
 import tensorflow as tf
 
-from end2_tf import dirichlet, losses, precision, tables, uncertainty
+from end2_tf import dirichlet, losses, precision, uncertainty
+from end2_tf.export import savedmodel, signatures
 
 DIGITS = 80
 Row = list[Any]  # of mpmath's numbers
@@ -31,7 +33,7 @@ class Quantity(NamedTuple):
     compute: Callable[[np.ndarray], Any]  # in the array's dtype; (n,) or (n, classes)
     exact: Callable[[Row], Any]  # of one row; a number or one for each class
     scale: Callable[[Row], Any] | None = None  # of one row: its largest summand, where the quantity crosses 0
-    only_float64: bool = False
+    dtypes: tuple[str, ...] = ("float64", "float32")
 
 
 def families(rows: int, seed: int = 0) -> dict[str, np.ndarray]:
@@ -171,6 +173,52 @@ def _each(function: Callable[[Any], Any]) -> Callable[[Row], Row]:
     return lambda a: [function(v) for v in a]
 
 
+def _at_least_the_floor(a: Any) -> Any:
+    """Scales concentrations up to a sum that a matched precision can have."""
+    alpha0 = np.array(a, np.float64).sum(axis=-1, keepdims=True)
+    factor = np.exp2(np.ceil(np.log2(np.maximum(1.0, precision.FLOOR / alpha0))))  # a power of 2 rounds nothing
+    return a * factor if isinstance(a, np.ndarray) else [v * float(factor[0]) for v in a]
+
+
+def _matched(match: Callable[..., Any], measure: Callable[[Row], Any]) -> Callable[[np.ndarray], list[Any]]:
+    """Returns the measure of the Dirichlet whose precision was matched to the measure of another of the same mean."""
+
+    graph = tf.function(match, reduce_retracing=True)
+
+    def compute(alphas: np.ndarray) -> list[Any]:
+        alphas = _at_least_the_floor(alphas)
+        means = alphas / alphas.sum(axis=-1, keepdims=True)
+        with mpmath.workdps(DIGITS):
+            given = [float(measure([mpmath.mpf(float(v)) for v in row])) for row in alphas]
+            found = graph(tf.constant(means), tf.constant(given, tf.float64), 1e12).numpy()
+            return [
+                measure([mpmath.mpf(float(b)) * mpmath.mpf(float(v)) for v in mean])
+                for mean, b in zip(means, found, strict=True)
+            ]
+
+    return compute
+
+
+def _of_floored(measure: Callable[[Row], Any]) -> Callable[[Row], Any]:
+    return lambda a: measure(_at_least_the_floor(a))
+
+
+@functools.cache
+def _lite() -> Path:
+    """Converts the measures of concentrations to LiteRT, as an export does; returns the model's file."""
+    folder = Path(tempfile.mkdtemp())
+    spec = tf.TensorSpec((None, 4), tf.float32, name=signatures.INPUTS)
+    module = tf.Module()
+    function = tf.function(uncertainty.from_alphas, input_signature=[spec], autograph=False)
+    tf.saved_model.save(module, folder, signatures={signatures.SERVING: function.get_concrete_function()})
+    (folder / "model.tflite").write_bytes(savedmodel.to_lite(folder))
+    return folder / "model.tflite"
+
+
+def _in_lite(measure: str) -> Callable[[np.ndarray], Any]:
+    return lambda a: savedmodel.ask_lite(_lite(), a)[f"{signatures.SERVING}/{measure}"]
+
+
 QUANTITIES = {
     "u, from digamma": Quantity(dirichlet.u, _each(_u)),
     "w, from log-gamma": Quantity(dirichlet.w, _each(_w)),
@@ -185,18 +233,31 @@ QUANTITIES = {
     ),
     "KL, half to double": Quantity(_pairs(dirichlet.kl_divergence, 1.0), _pairs(exact_kl, 1.0)),
     "KL, 1e-3 apart": Quantity(_pairs(dirichlet.kl_divergence, 1e-3), _pairs(exact_kl, 1e-3)),
-    "proxy losses, half to double": Quantity(_pairs(_reverse_kl, 1.0), _pairs(exact_kl, 1.0), only_float64=True),
-    "proxy losses, 1e-3 apart": Quantity(_pairs(_reverse_kl, 1e-3), _pairs(exact_kl, 1e-3), only_float64=True),
-    "likelihood ±": Quantity(_likelihood, _exact_likelihood, _likelihood_scale, only_float64=True),
+    "proxy losses, half to double": Quantity(_pairs(_reverse_kl, 1.0), _pairs(exact_kl, 1.0), dtypes=("float64",)),
+    "proxy losses, 1e-3 apart": Quantity(_pairs(_reverse_kl, 1e-3), _pairs(exact_kl, 1e-3), dtypes=("float64",)),
+    "precision matched to knowledge": Quantity(
+        _matched(precision.matched_mutual_information, _knowledge), _of_floored(_knowledge), dtypes=("float64",)
+    ),
+    "precision matched to mean KL": Quantity(
+        _matched(precision.exact, _mean_kl), _of_floored(_mean_kl), dtypes=("float64",)
+    ),
+    "total uncertainty, LiteRT": Quantity(_in_lite("total_uncertainty"), _total, dtypes=("float32",)),
+    "knowledge uncertainty, LiteRT": Quantity(_in_lite("knowledge_uncertainty"), _knowledge, dtypes=("float32",)),
+    "mean KL, LiteRT": Quantity(_in_lite("mkl"), _mean_kl, dtypes=("float32",)),
+    "differential entropy ±, LiteRT": Quantity(
+        _in_lite("differential_entropy"), _differential_entropy, _differential_entropy_scale, dtypes=("float32",)
+    ),
+    "likelihood ±": Quantity(_likelihood, _exact_likelihood, _likelihood_scale, dtypes=("float64",)),
     "its gradient ±": Quantity(
-        _slope_of_likelihood, _exact_slope_of_likelihood, _slope_of_likelihood_scale, only_float64=True
+        _slope_of_likelihood, _exact_slope_of_likelihood, _slope_of_likelihood_scale, dtypes=("float64",)
     ),
 }
 
 
 def errors(quantity: Quantity, concentrations: np.ndarray, dtype: str) -> np.ndarray:
     """Returns the relative error of each row; of a vector's, the largest."""
-    got = np.asarray(quantity.compute(concentrations.astype(dtype)), np.float64)
+    got = quantity.compute(concentrations.astype(dtype))
+    got = got if isinstance(got, list) else np.asarray(got, np.float64)
     found = []
     with mpmath.workdps(DIGITS):
         for row, values in zip(concentrations, got, strict=True):
@@ -204,7 +265,7 @@ def errors(quantity: Quantity, concentrations: np.ndarray, dtype: str) -> np.nda
             want = quantity.exact(a)
             least = quantity.scale(a) if quantity.scale else 0
             pairs = zip(values, want, strict=True) if isinstance(want, list) else [(values, want)]
-            found.append(max(float(abs(mpmath.mpf(float(g)) - w) / max(abs(w), least)) for g, w in pairs))
+            found.append(max(float(abs(mpmath.mpf(g) - w) / max(abs(w), least)) for g, w in pairs))
     return np.array(found)
 
 
@@ -215,7 +276,7 @@ def main() -> None:
     found = families(rows)
     print("| quantity | dtype | " + " | ".join(found) + " |\n|---|---|" + "--:|" * len(found))
     for name, quantity in QUANTITIES.items():
-        for dtype in ("float64",) if quantity.only_float64 else ("float64", "float32"):
+        for dtype in quantity.dtypes:
             worst = [errors(quantity, values, dtype).max() for values in found.values()]
             print(f"| {name} | {dtype} | " + " | ".join(f"{v:.0e}" for v in worst) + " |", flush=True)
 
