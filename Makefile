@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: run test lint format venv clean
+.PHONY: run test lint format mutants venv clean
 
 run: venv
 	$(BIN)/python main.py --experiment=spirals_mlp_end2
@@ -17,6 +17,10 @@ lint: venv
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+mutants: venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,mutation]'
+	$(BIN)/python benchmarks/mutants.py --results=.mutants_cache/results.jsonl
 
 format: venv
 	$(BIN)/ruff format .
