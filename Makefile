@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PEERS := .bench-venv
 
-.PHONY: run test lint fuzz format docs bench bench-env venv clean
+.PHONY: run test lint fuzz mutants format docs bench bench-env venv clean
 
 run: venv
 	$(BIN)/python main.py --experiment=spirals_mlp_end2
@@ -24,6 +24,10 @@ FUZZ_SECONDS ?= 20
 fuzz: venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[fuzz]'
 	$(BIN)/python tests/hostile/fuzz.py --seconds=$(FUZZ_SECONDS)
+
+mutants: venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,mutation]'
+	$(BIN)/python benchmarks/mutants.py --results=.mutants_cache/results.jsonl
 
 format: venv
 	$(BIN)/ruff format .

@@ -13,7 +13,7 @@ is checked: `end2_tf.uncertainty` does that. Concentrations below 16 times the d
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -21,6 +21,7 @@ import tensorflow as tf
 _BERNOULLI = (1 / 6, -1 / 30, 1 / 42, -1 / 30, 5 / 66, -691 / 2730, 7 / 6, -3617 / 510)  # B2, B4, ..., B16
 _U_SERIES = tuple(b / (2 * n) for n, b in enumerate(_BERNOULLI, 1))
 _W_SERIES = tuple(b / (2 * n * (2 * n - 1)) for n, b in enumerate(_BERNOULLI, 1))
+_CHI_SERIES = tuple((-1) ** k / k for k in range(2, 17))
 _SHIFT = {tf.float32: 4, tf.float64: 8}  # from here on the series above are exact to rounding
 _GAUSS_SHARE = {tf.float32: 0.1, tf.float64: 3e-3}  # below, quadrature is nearer than the difference
 _HALF_LN_2PI = 0.5 * math.log(2 * math.pi)
@@ -59,7 +60,7 @@ def w(x: Any) -> tf.Tensor:
     x = _at_least_tiny(tf.convert_to_tensor(x))
     is_small, small, y, shift = _shifted(x)
     top = small + shift
-    product = math.prod((small + i) / top for i in range(1, shift))
+    product = math.prod(small + i for i in range(1, shift)) / top ** (shift - 1)
     gap = -(small + 0.5) * tf.math.log(small / top) - tf.math.log(product) - shift
     return _odd_series(y, _W_SERIES) + tf.where(is_small, gap, tf.zeros_like(gap))
 
@@ -77,8 +78,17 @@ def phi(delta: tf.Tensor, log1p_delta: tf.Tensor) -> tf.Tensor:
 
 def chi(delta: tf.Tensor, log1p_delta: tf.Tensor) -> tf.Tensor:
     """Returns χ(δ) = δ - ln(1+δ), at least 0, by its power series where |δ| < 0.1; arguments as for `phi`."""
-    near, series = _power_series(delta, tuple((-1) ** k / k for k in range(2, 17)))
+    near, series = _power_series(delta, _CHI_SERIES)
     return tf.where(near, series, delta - log1p_delta)
+
+
+def log1p(x: tf.Tensor) -> tf.Tensor:
+    """Returns ln(1 + x), for x >= 0 of any shape, by its power series below 0.1.
+
+    LiteRT's converter makes ln(1 + x) of TensorFlow's log1p, which has no digits where x is tiny.
+    """
+    near, series = _power_series(x, _CHI_SERIES)
+    return tf.where(near, x - series, tf.math.log1p(x))
 
 
 def mean(alphas: Any) -> tf.Tensor:
@@ -95,7 +105,7 @@ def log_mean(alphas: Any) -> tf.Tensor:
     alphas = tf.convert_to_tensor(alphas)
     is_largest, largest, rest = _split(alphas)
     ratio = alphas / (largest + rest)[..., None]
-    log_largest = -tf.math.log1p(rest / largest)[..., None]
+    log_largest = -log1p(rest / largest)[..., None]
     return tf.where(is_largest, log_largest, tf.math.log(tf.maximum(ratio, np.finfo(ratio.dtype.as_numpy_dtype).tiny)))
 
 
@@ -142,10 +152,18 @@ def expected_pairwise_kl(alphas: Any) -> tf.Tensor:
 
 
 def expected_log_probs(alphas: Any) -> tf.Tensor:
-    """Returns E ln π_c = ψ(α_c) - ψ(α0) = ln(α_c/α0) - (1 - u(α_c))/α_c + (1 - u(α0))/α0, (..., classes)."""
+    """Returns E ln π_c = ψ(α_c) - ψ(α0), (..., classes).
+
+    With r = α0 - α_c it is ln(α_c/α0) - (1 - u(α_c)) r/(α_c α0) - (u(α0) - u(α_c))/α0, where no term is above 0: the
+    largest class keeps its digits too, though there ψ(α_c) and ψ(α0) nearly agree.
+    """
     alphas = _at_least_tiny(tf.convert_to_tensor(alphas))
-    alpha0 = tf.reduce_sum(alphas, axis=-1, keepdims=True)
-    return log_mean(alphas) - (1 - u(alphas)) / alphas + (1 - u(alpha0)) / alpha0
+    is_largest, largest, rest = _split(alphas)
+    alpha0 = (largest + rest)[..., None]
+    others = tf.where(is_largest, rest[..., None], alpha0 - alphas)
+    u_alphas = u(alphas)
+    rise = tf.where(is_largest, _rise_of_u(largest, rest)[..., None], u(alpha0) - u_alphas)
+    return log_mean(alphas) - (1 - u_alphas) * (others / alpha0) / alphas - rise / alpha0
 
 
 def differential_entropy(alphas: Any) -> tf.Tensor:
@@ -163,9 +181,11 @@ def differential_entropy(alphas: Any) -> tf.Tensor:
 
 
 def kl_divergence(beta: Any, alphas: Any) -> tf.Tensor:
-    """Returns KL(Dir(β) ‖ Dir(α)), (...), at least 0; exact where the two nearly agree.
+    """Returns KL(Dir(β) ‖ Dir(α)), (...), at least 0 but for rounding of the size of 1e-15 a class in float64.
 
-    Σ h(β_c, α_c) - h(β0, α0) with h = β φ(δ) + ½ χ(δ) + (½ - u(β)) δ + w(α) - w(β) and δ = (α - β)/β.
+    With δ = (α - β)/β it is what the means differ by, α0 KL(α/α0 ‖ β/β0) = α0 Σ (β_c/β0) φ(ε_c) for
+    1 + ε_c = (1 + δ_c)/(1 + δ_0), and Σ r(β_c, α_c) - r(β0, α0) with r = ½ χ(δ) + (½ - u(β)) δ + w(α) - w(β). Taken
+    class by class, the first part would be a difference of terms as large as α0.
 
     Args:
         beta: β, (..., classes).
@@ -173,18 +193,30 @@ def kl_divergence(beta: Any, alphas: Any) -> tf.Tensor:
     """
     beta, alphas = _at_least_tiny(tf.convert_to_tensor(beta)), _at_least_tiny(tf.convert_to_tensor(alphas))
     difference = alphas - beta
-    classes = _kl_term(beta, alphas, difference)
-    sums = [tf.reduce_sum(values, axis=-1) for values in (beta, alphas, difference)]
-    return tf.reduce_sum(classes, axis=-1) - _kl_term(*sums)
+    classes = _change(beta, alphas, difference)
+    sums = [tf.reduce_sum(values, axis=-1, keepdims=True) for values in (beta, alphas, difference)]
+    whole = _change(*sums)
+    epsilon = (classes.delta - whole.delta) * (sums[0] / sums[1])
+    of_means = sums[1] * (beta / sums[0]) * phi(epsilon, classes.log1p_delta - whole.log1p_delta)
+    return tf.reduce_sum(of_means + classes.rest, axis=-1) - whole.rest[..., 0]
 
 
-def _kl_term(beta: tf.Tensor, alpha: tf.Tensor, difference: tf.Tensor) -> tf.Tensor:
-    """Returns h(β, α); the difference α - β comes apart, since sums of alphas would have rounded it away."""
-    delta = difference / beta
+class _Change(NamedTuple):
+    """From β to α: δ = (α - β)/β, ln(1 + δ), and r(β, α) of `kl_divergence`."""
+
+    delta: tf.Tensor
+    log1p_delta: tf.Tensor
+    rest: tf.Tensor
+
+
+def _change(beta: tf.Tensor, alpha: tf.Tensor, difference: tf.Tensor) -> _Change:
+    """The difference α - β comes apart, since sums of alphas would have rounded it away."""
+    largest = np.finfo(beta.dtype.as_numpy_dtype).max
+    delta = tf.minimum(difference / beta, largest)
     # The larger over the smaller, so that 1 + δ keeps its digits where α is far below β.
-    excess = tf.minimum(tf.abs(difference) / tf.minimum(alpha, beta), np.finfo(beta.dtype.as_numpy_dtype).max)
-    log1p_delta = tf.sign(difference) * tf.math.log1p(excess)
-    return beta * phi(delta, log1p_delta) + 0.5 * chi(delta, log1p_delta) + (0.5 - u(beta)) * delta + w(alpha) - w(beta)
+    log1p_delta = tf.sign(difference) * tf.math.log1p(tf.minimum(tf.abs(difference) / tf.minimum(alpha, beta), largest))
+    rest = 0.5 * chi(delta, log1p_delta) + (0.5 - u(beta)) * delta + w(alpha) - w(beta)
+    return _Change(delta, log1p_delta, rest)
 
 
 def _split(alphas: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:

@@ -30,7 +30,7 @@ FLOOR = 1e-3  # knowledge uncertainty about 99.9 % of total uncertainty
 
 # Newton's method in ln b. On 62,000 random ensembles of 2 to 1000 classes neither changed after one step less.
 _STEPS_EXACT = 5
-_STEPS_MUTUAL_INFORMATION = 10
+_STEPS_MUTUAL_INFORMATION = 12
 _SLOPE_STEP = 1e-5  # of the difference quotient; its error makes each step gain 4 or 5 digits at least
 _TINY = 1e-300
 
@@ -120,7 +120,8 @@ def matched_mutual_information(mean_probs: Any, knowledge: Any, cap: float = CAP
         cap: Largest precision, returned where `knowledge` is 0, below it, or too small for float64 to tell.
 
     Returns:
-        Float64 (...); `FLOOR` where `knowledge` reaches H(p). Relative error 1e-11 near there, 1e-13 elsewhere.
+        Float64 (...); `FLOOR` where `knowledge` reaches H(p). Relative error 1e-9 near there, where it moves knowledge
+            uncertainty by 1e-12, and 1e-13 elsewhere.
 
     Example:
         >>> round(float(matched_mutual_information([0.2, 0.3, 0.5], 0.092351426763)), 9)  # of Dir(2, 3, 5)
@@ -137,7 +138,7 @@ def matched_mutual_information(mean_probs: Any, knowledge: Any, cap: float = CAP
         s, slope = _s_and_slope(mean_probs, log_precision)
         excess = tf.math.log(s) - log_precision - tf.math.log(knowledge)
         # Near H(p) the curve is flat; there the bounds stop a step that goes too far.
-        return tf.clip_by_value(log_precision + excess / tf.maximum(1 - slope / s, 1e-3), low, high)
+        return tf.clip_by_value(log_precision + excess / tf.maximum(1 - slope / s, 1e-6), low, high)
 
     root = tf.exp(_repeat(step, tf.clip_by_value(guess, low, high), _STEPS_MUTUAL_INFORMATION))
     return tf.where(is_resolved, tf.clip_by_value(root, FLOOR, cap), cap)

@@ -15,7 +15,7 @@ from hypothesis.extra.numpy import arrays
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.special import digamma, log_softmax, xlogy
 
-from end2_tf import precision
+from end2_tf import dirichlet, precision
 from end2_tf.errors import ConfigError
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "golden.json").read_text())
@@ -102,6 +102,16 @@ def test_root_over_the_whole_range(num_classes):
     knowledge = mutual_information(precisions[:, None] * mean)
     got = precision.matched_mutual_information(np.broadcast_to(mean, (7, num_classes)), knowledge)
     assert_allclose(got, precisions, rtol=1e-8)
+
+
+def test_root_where_members_disagree_as_much_as_they_can():
+    """Knowledge uncertainty is flat there, so Newton's steps must not be cut short."""
+    rng = np.random.default_rng(0)
+    mean = 10.0 ** rng.uniform(-8, -3, (300, 4))
+    mean /= mean.sum(-1, keepdims=True)
+    precisions = rng.uniform(1, 2, 300) * precision.FLOOR
+    knowledge = dirichlet.mutual_information(precisions[:, None] * mean)
+    assert_allclose(matched_precision(tf.constant(mean), knowledge), precisions, rtol=2e-9)
 
 
 @pytest.mark.parametrize("kind", precision.KINDS)

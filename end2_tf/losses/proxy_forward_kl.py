@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import keras
 import tensorflow as tf
-import tensorflow_probability as tfp
 
+from end2_tf import dirichlet
 from end2_tf.losses._proxy import ProxyLoss
 
 
@@ -44,5 +44,4 @@ class ProxyForwardKL(ProxyLoss):
     """
 
     def divergence(self, alphas: tf.Tensor, proxy: tf.Tensor, precision: tf.Tensor) -> tf.Tensor:
-        student, target = tfp.distributions.Dirichlet(alphas), tfp.distributions.Dirichlet(proxy)
-        return tfp.distributions.kl_divergence(target, student)
+        return dirichlet.kl_divergence(proxy, alphas)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import keras
 import tensorflow as tf
-import tensorflow_probability as tfp
 
+from end2_tf import dirichlet
 from end2_tf.losses._proxy import ProxyLoss
 
 
@@ -47,5 +47,4 @@ class ProxyReverseKL(ProxyLoss):
     """
 
     def divergence(self, alphas: tf.Tensor, proxy: tf.Tensor, precision: tf.Tensor) -> tf.Tensor:
-        student, target = tfp.distributions.Dirichlet(alphas), tfp.distributions.Dirichlet(proxy)
-        return tfp.distributions.kl_divergence(student, target) / precision
+        return dirichlet.kl_divergence(alphas, proxy) / precision

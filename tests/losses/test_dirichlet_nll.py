@@ -71,7 +71,7 @@ def test_closed_gradient(logits, offset, temperature):
 
 
 def test_gradient_at_alphas_of_exactly_one():
-    """Logits of 0, as from an output layer that starts at zeros; TensorFlow's xlogy drops s from the gradient there."""
+    """Logits of 0, as from a layer that starts at zeros; an xlogy(alpha - 1, ·) would drop s from the gradient."""
     loss = DirichletNLL(targets="statistics")
     s = loss.reduce_members(MEMBERS, 1.0).numpy()
     _, gradient = value_and_gradient(loss, s, np.zeros((1, 4)))
