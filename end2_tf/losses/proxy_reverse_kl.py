@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import keras
 import tensorflow as tf
-import tensorflow_probability as tfp
 
+from end2_tf import dirichlet
 from end2_tf.losses._proxy import ProxyLoss
 
 
@@ -47,5 +50,21 @@ class ProxyReverseKL(ProxyLoss):
     """
 
     def divergence(self, alphas: tf.Tensor, proxy: tf.Tensor, precision: tf.Tensor) -> tf.Tensor:
-        student, target = tfp.distributions.Dirichlet(alphas), tfp.distributions.Dirichlet(proxy)
-        return tfp.distributions.kl_divergence(student, target) / precision
+        return _reverse_kl(alphas, proxy) / precision
+
+
+@tf.custom_gradient
+def _reverse_kl(alphas: tf.Tensor, proxy: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], Any]]:
+    """Returns KL(Dir(alphas) ‖ Dir(proxy)), with a gradient for the student alone.
+
+    In it all cancels but what has a trigamma, and of that TensorFlow's own takes longer than the rest of the loss.
+    """
+    excess = alphas - proxy
+    alpha0, excess0 = (tf.reduce_sum(values, axis=-1, keepdims=True) for values in (alphas, excess))
+    expected_log_probs = tf.math.digamma(alphas) - tf.math.digamma(alpha0)
+
+    def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, None]:
+        slope = excess * dirichlet.trigamma(alphas) - excess0 * dirichlet.trigamma(alpha0)
+        return upstream[..., None] * slope, None
+
+    return tf.math.lbeta(proxy) - tf.math.lbeta(alphas) + tf.reduce_sum(excess * expected_log_probs, axis=-1), gradient
