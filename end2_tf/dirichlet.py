@@ -65,6 +65,26 @@ def w(x: Any) -> tf.Tensor:
     return _odd_series(y, _W_SERIES) + tf.where(is_small, gap, tf.zeros_like(gap))
 
 
+def trigamma(x: Any) -> tf.Tensor:
+    """Returns ψ'(x), which falls from ∞ to 0.
+
+    With y = x + n it is Σ_{i<n} 1/(x+i)² + 1/y + 1/(2y²) + Σ_k B_2k / y^(2k+1). TensorFlow's polygamma takes six times
+    as long, as it goes through the zeta function.
+
+    Args:
+        x: Positive, any shape.
+
+    Returns:
+        The shape and dtype of `x`.
+    """
+    x = tf.convert_to_tensor(x)
+    shift = _SHIFT[x.dtype]
+    first = tf.reduce_sum(1 / tf.square(x[..., None] + tf.range(shift, dtype=x.dtype)), axis=-1)
+    reciprocal = 1 / (x + shift)
+    square = reciprocal * reciprocal
+    return first + reciprocal + square * (0.5 + reciprocal * _polynomial(square, _BERNOULLI))
+
+
 def phi(delta: tf.Tensor, log1p_delta: tf.Tensor) -> tf.Tensor:
     """Returns φ(δ) = (1+δ) ln(1+δ) - δ, at least 0, by its power series where |δ| < 0.1.
 

@@ -77,6 +77,16 @@ def test_digamma_and_log_gamma_follow_from_u_and_w(dtype, tolerance):
     assert np.max(np.abs(stirling + w - log_gamma) / np.maximum(1, np.abs(log_gamma))) < tolerance
 
 
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-6), ("float64", 2e-15)])
+def test_trigamma_against_mpmath(dtype, tolerance):
+    x = np.concatenate([np.logspace(-13, 13, 105), np.linspace(0.05, 20, 100)]).astype(dtype).reshape(5, 41)
+    with mpmath.workdps(50):
+        exact = np.array([float(mpmath.psi(1, mpmath.mpf(float(value)))) for value in x.flat]).reshape(x.shape)
+    got = dirichlet.trigamma(x)
+    assert got.dtype == dtype
+    assert_allclose(got, exact, rtol=tolerance)
+
+
 def test_slopes_of_u_and_w_against_scipy():
     x = tf.constant(np.logspace(-20, 8, 1001))
     with tf.GradientTape(persistent=True) as tape:

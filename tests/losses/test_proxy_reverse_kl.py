@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import mpmath
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -57,6 +58,31 @@ def test_zero_at_the_proxy_and_positive_elsewhere():
     assert_allclose(values, 0, atol=1e-13)
     assert_allclose(tape.gradient(values, variable), 0, atol=1e-13)
     assert (loss(MEMBERS, at_proxy + RNG.normal(size=at_proxy.shape)).numpy() > 1e-3).all()
+
+
+@pytest.mark.parametrize("scale", [1e-4, 1.0, 1e6])
+def test_gradient_against_50_digits(scale):
+    """d/d ln alpha of E[ln Dir(alphas) - ln Dir(proxy)], by mpmath's digamma and log-gamma alone."""
+    alphas, proxy = scale * np.array([0.3, 2.0, 11.0]), scale * np.array([0.5, 1.0, 9.0])
+    with mpmath.workdps(50):
+
+        def divergence(*logits):
+            a, b = [mpmath.exp(z) for z in logits], [mpmath.mpf(value) for value in proxy]
+            log_norms = [
+                mpmath.loggamma(mpmath.fsum(each)) - mpmath.fsum(map(mpmath.loggamma, each)) for each in (a, b)
+            ]
+            mean_logs = [mpmath.digamma(value) - mpmath.digamma(mpmath.fsum(a)) for value in a]
+            return (
+                log_norms[0] - log_norms[1] + mpmath.fsum((x - y) * m for x, y, m in zip(a, b, mean_logs, strict=True))
+            )
+
+        places = [(1, 0, 0), (0, 1, 0), (0, 0, 1)]
+        point = [mpmath.log(mpmath.mpf(value)) for value in alphas]
+        expected = [float(mpmath.diff(divergence, tuple(point), place) / proxy.sum()) for place in places]
+    logits = tf.Variable(np.log(alphas)[None])
+    with tf.GradientTape() as tape:
+        value = ProxyReverseKL(targets="statistics")(statistics_of(proxy), logits)
+    assert_allclose(tape.gradient(value, logits)[0], expected, rtol=1e-8)
 
 
 def test_many_classes_leave_the_top_class_its_weight():
