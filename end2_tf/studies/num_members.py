@@ -8,8 +8,6 @@ from __future__ import annotations
 import glob
 from pathlib import Path
 
-import numpy as np
-
 from end2_tf.config import Experiment
 from end2_tf.errors import ConfigError
 from end2_tf.grid import Axis, Study, Template
@@ -58,6 +56,8 @@ def _total(experiment: Experiment) -> int:
 
 
 def _recorded(path: str) -> int:
+    import numpy as np  # listing studies needs none
+
     try:
         if Path(path).is_dir():
             (array,) = (np.load(Path(path) / f"{k}.npy", "r") for k in _KINDS if (Path(path) / f"{k}.npy").is_file())
