@@ -7,7 +7,6 @@ imported, `keras.saving.load_model` opens every model that end2_tf wrote.
 from __future__ import annotations
 
 import importlib
-import importlib.abc
 import importlib.machinery
 import sys
 from collections.abc import Sequence
@@ -49,7 +48,7 @@ def _register() -> None:
         importlib.import_module(module)
 
 
-class _RegisterAfterKeras(importlib.abc.MetaPathFinder):
+class _RegisterAfterKeras:  # no importlib.abc.MetaPathFinder, whose import costs more than the rest of this file
     """Registers our classes the moment Keras has been imported, whoever imports it.
 
     Keras opens a saved class only if it is registered, and registering needs Keras, which costs seconds to import. So

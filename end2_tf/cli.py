@@ -1,6 +1,7 @@
 """The command line: absl flags in, stages run, one line out for whatever is wrong.
 
-Nothing here imports TensorFlow before a stage needs it, so `--help`, `--list` and wrong flags answer at once.
+Nothing here imports TensorFlow before a stage needs it, so `--help`, `--list` and wrong flags answer at once: what is
+imported above is what `--help` needs.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import NoReturn
 
 from absl import flags
 
-from end2_tf import commands, config, grid, interrupts, registry, stages
+from end2_tf import interrupts, registry
 from end2_tf.errors import ConfigError, End2Error, unknown
 from end2_tf.flags import FLAGS, QUERY, SERVE, SERVING, help_text
 from end2_tf.interrupts import Terminated
@@ -61,6 +62,8 @@ def _main(argv: Sequence[str]) -> int:
         print(listing())
         return 0
     _check_used()
+    from end2_tf import commands
+
     if FLAGS.compare is not None:
         return commands.compare()
     if FLAGS.study is not None:
@@ -91,19 +94,21 @@ def _check_used() -> None:
 
 def _stages(name: str) -> tuple[str, ...]:
     if name == "all":
-        return stages.STAGES
-    if name not in (*stages.STAGES, *stages.ASKED_FOR):
-        raise ConfigError(unknown("--stage", name, "a stage", ("all", *stages.STAGES, *stages.ASKED_FOR, *SERVING)))
+        return registry.STAGES
+    if name not in (*registry.STAGES, *registry.ASKED_FOR):
+        raise ConfigError(unknown("--stage", name, "a stage", ("all", *registry.STAGES, *registry.ASKED_FOR, *SERVING)))
     return (name,)
 
 
 def listing() -> str:
     """Returns the names that flags and fields take."""
+    from end2_tf import config, grid
+
     experiments = registry.experiments()
     lines = ["Experiments (--experiment):", *(f"  {name}" for name in sorted(experiments))]
     lines += ["", "Studies (--study):"]
     for name, study in sorted(registry.studies().items()):
-        lines.append(f"  {name}" + (f" {commands.ANY_EXPERIMENT}" if isinstance(study, grid.Template) else ""))
+        lines.append(f"  {name}" + (f" {grid.ANY_EXPERIMENT}" if isinstance(study, grid.Template) else ""))
     sources = [n for n in registry.names("data source") if n != "tfds"]
     lines += ["", "Data (data.name, data.auxiliary, data.ood):", *(f"  {name}" for name in sources)]
     lines += [

@@ -1,6 +1,6 @@
 """What the flags ask for, done: a run, a study, a comparison, predictions, a server.
 
-Nothing here imports TensorFlow before it is needed, so wrong flags are told at once.
+Nothing here imports TensorFlow before it is needed, nor NumPy for the flags' own sake, so wrong flags are told at once.
 """
 
 from __future__ import annotations
@@ -13,17 +13,19 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from end2_tf import config, distribution, registry, stages, workers
+from end2_tf import config, distribution, grid, registry
 from end2_tf.errors import ConfigError, WorkdirError, unknown
 from end2_tf.flags import FLAGS
 from end2_tf.progress import Progress
-from end2_tf.tasks import Task
-from end2_tf.workdir import Workdir
+
+if TYPE_CHECKING:
+    from end2_tf import stages, workers
+    from end2_tf.tasks import Task
+    from end2_tf.workdir import Workdir
 
 LAUNCHERS = ("local", "ray")
-ANY_EXPERIMENT = "of any experiment, with --experiment=NAME"
 
 
 def run(chosen: tuple[str, ...]) -> int:
@@ -34,7 +36,7 @@ def run(chosen: tuple[str, ...]) -> int:
     experiment = resolve()
     if FLAGS.write_inputs is not None:
         return _write_inputs(experiment, Path(FLAGS.write_inputs))
-    if chosen == (stages.PUBLISH,):
+    if chosen == (registry.PUBLISH,):
         _check_publishing()
     if FLAGS.describe:
         from end2_tf import describe
@@ -103,6 +105,8 @@ def resolve() -> stages.Run:
 
 def _root(name: str) -> Workdir:
     """Returns the workdir of an experiment: what --workdir says, else its family's or its own in runs/."""
+    from end2_tf.workdir import Workdir
+
     shared = getattr(registry.experiments()[name], "family", None) or name
     return Workdir(FLAGS.workdir or Path("runs") / (f"{shared}_smoke" if FLAGS.smoke else shared))
 
@@ -121,6 +125,8 @@ def _run(
         raise ConfigError(f"--strategy is {FLAGS.strategy!r}, which is for --stage=student. Leave it out of a study.")
     if FLAGS.launcher == "ray" and strategy.shared_by:
         raise ConfigError(f"--strategy is {FLAGS.strategy!r}, but Ray gives each task a device. Leave one out.")
+    from end2_tf import stages
+
     return stages.Run(
         name,
         experiment,
@@ -177,12 +183,10 @@ def _members(experiment: config.Experiment) -> range | None:
 
 def study() -> int:
     """Lists the studies, runs one, or describes it."""
-    from end2_tf import grid
-
     if FLAGS.study == "list":
         for name in sorted(registry.studies()):
             found = grid.find(name)
-            whose = f" of {found.experiment}" if isinstance(found, grid.Study) else f" {ANY_EXPERIMENT}"
+            whose = f" of {found.experiment}" if isinstance(found, grid.Study) else f" {grid.ANY_EXPERIMENT}"
             print(f"{name}{whose}\n  {found.question}")
         return 0
     for name in ("zoo", "input", "output"):
@@ -351,6 +355,8 @@ def missing_extra(name: str) -> Iterator[None]:
 
 def _start_tensorflow(deterministic: bool) -> None:
     """Imports TensorFlow, keeping the lines its C++ writes at import off the screen unless the import fails."""
+    from end2_tf import workers
+
     for name, value in workers.ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     sys.stderr.flush()

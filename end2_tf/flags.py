@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from absl import flags
 
-from end2_tf.stages import ASKED_FOR, STAGES
+from end2_tf.registry import ASKED_FOR, STAGES
 
 SERVE, QUERY = "serve", "query"
 SERVING = (SERVE, QUERY)  # stages of exported models, which need no experiment

@@ -16,6 +16,8 @@ from end2_tf import config, registry
 from end2_tf.config import Count, Experiment, Source
 from end2_tf.errors import ConfigError, unknown
 
+ANY_EXPERIMENT = "of any experiment, with --experiment=NAME"
+
 Changes = Mapping[str, Any] | list[str]  # as `config.override` takes them
 
 COLUMNS = (

@@ -1,4 +1,4 @@
-"""Names of experiments, studies, data sources, backbones, losses and heads: the files in their folders.
+"""Names of stages, and of experiments, studies, data sources, backbones, losses and heads: the files in their folders.
 
 Nothing is registered by hand. Adding `end2_tf/losses/my_loss.py` adds the loss `my_loss`; listing a folder imports
 nothing, so `--list` and misspelt names cost no TensorFlow import.
@@ -15,6 +15,10 @@ from types import ModuleType
 from typing import Any
 
 from end2_tf.errors import ConfigError, suggestion, unknown
+
+STAGES = ("ensemble", "transfer", "student", "evaluate", "report")
+EXPORT, PUBLISH = "export", "publish"
+ASKED_FOR = (EXPORT, PUBLISH)  # stages that run only when they are asked for
 
 PACKAGE = Path(__file__).resolve().parent
 FOLDERS = {

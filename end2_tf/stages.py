@@ -20,10 +20,6 @@ from end2_tf.progress import Progress, Report, Together
 from end2_tf.tasks import Task, Trainer
 from end2_tf.workdir import Artefact, Workdir
 
-STAGES = ("ensemble", "transfer", "student", "evaluate", "report")
-EXPORT, PUBLISH = "export", "publish"
-ASKED_FOR = (EXPORT, PUBLISH)  # stages that run only when they are asked for
-
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:

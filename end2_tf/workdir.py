@@ -20,7 +20,6 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePath
 from typing import Any
 
-import filelock
 import numpy as np
 
 from end2_tf.errors import WorkdirError
@@ -217,6 +216,8 @@ class Workdir:
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
         """Holds the workdir for one run; a second run gets WorkdirError at once."""
+        import filelock  # which imports asyncio: too much for `--help`
+
         path = self.path / ".lock"
         lock = filelock.FileLock(path, timeout=0)
         try:
@@ -236,6 +237,8 @@ class Workdir:
 @contextlib.contextmanager
 def lock_each(paths: Iterable[Path]) -> Iterator[None]:
     """Holds several locks; where another process has one of them, raises WorkdirError at once."""
+    import filelock
+
     with contextlib.ExitStack() as stack:
         for path in paths:
             lock = filelock.FileLock(path, timeout=0)

@@ -57,6 +57,11 @@ def negative_log_likelihood(probs: Any, labels: Any, *, are_logs: bool = False) 
             )
         return float(-np.mean(chosen))
     labels, probs = checks.labels_and_probs(labels, probs)
+    return negative_log_likelihood_of(probs, labels)
+
+
+def negative_log_likelihood_of(probs: np.ndarray, labels: np.ndarray) -> float:
+    """Returns the mean of -ln p(label) of checked arguments."""
     with np.errstate(divide="ignore"):
         return float(-np.mean(np.log(probs[np.arange(len(labels)), labels].astype(np.float64))))
 
@@ -67,6 +72,11 @@ def brier_score(probs: Any, labels: Any) -> float:
     Arguments and errors as for `error_rate`.
     """
     labels, probs = checks.labels_and_probs(labels, probs)
+    return brier_score_of(probs, labels)
+
+
+def brier_score_of(probs: np.ndarray, labels: np.ndarray) -> float:
+    """Returns the Brier score of checked arguments."""
     chosen = probs[np.arange(len(labels)), labels].astype(np.float64)
     squares = np.einsum("nc,nc->n", probs, probs, dtype=np.float64)
     return float(np.mean(squares - chosen**2 + (1 - chosen) ** 2))
@@ -85,8 +95,14 @@ def reliability_curve(probs: Any, labels: Any, num_bins: int = 15) -> Reliabilit
         ConfigError: `num_bins` is below 1.
     """
     labels, probs = checks.labels_and_probs(labels, probs)
-    num_bins = checks.number_of_bins(num_bins)
-    confidence = probs.max(axis=-1)
+    return reliability_curve_of(probs, probs.argmax(axis=-1), labels, checks.number_of_bins(num_bins))
+
+
+def reliability_curve_of(
+    probs: np.ndarray, predicted: np.ndarray, labels: np.ndarray, num_bins: int
+) -> ReliabilityCurve:
+    """Returns the curve of checked arguments and the most probable classes."""
+    confidence = probs[np.arange(len(labels)), predicted]
     edges = np.arange(num_bins + 1) / num_bins
     # Edges in the confidences' dtype: 0.3 in float32 is above 0.3, and belongs to the bin that ends there.
     bins = np.searchsorted(edges.astype(confidence.dtype), confidence, side="left") - 1
@@ -94,7 +110,7 @@ def reliability_curve(probs: Any, labels: Any, num_bins: int = 15) -> Reliabilit
     num_examples = np.bincount(bins, minlength=num_bins)
     with np.errstate(invalid="ignore"):
         mean_confidence = np.bincount(bins, weights=confidence, minlength=num_bins) / num_examples
-        accuracy = np.bincount(bins, weights=probs.argmax(axis=-1) == labels, minlength=num_bins) / num_examples
+        accuracy = np.bincount(bins, weights=predicted == labels, minlength=num_bins) / num_examples
     return ReliabilityCurve(edges[:-1], edges[1:], mean_confidence, accuracy, num_examples)
 
 
@@ -105,6 +121,10 @@ def expected_calibration_error(probs: Any, labels: Any, num_bins: int = 15) -> f
 
     Source: Naeini, Cooper & Hauskrecht, AAAI 2015; Guo et al., ICML 2017.
     """
-    curve = reliability_curve(probs, labels, num_bins)
+    return mean_gap(reliability_curve(probs, labels, num_bins))
+
+
+def mean_gap(curve: ReliabilityCurve) -> float:
+    """Returns the expected calibration error of a curve."""
     gaps = np.abs(curve.accuracy - curve.confidence)
     return float(np.nansum(curve.num_examples * gaps) / curve.num_examples.sum())

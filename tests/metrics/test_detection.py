@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 from scipy.stats import mannwhitneyu
+from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 from end2_tf.errors import ConfigError, DataError, ShapeError
 from end2_tf.measures import MEASURES
@@ -42,6 +43,18 @@ def test_aupr_and_fpr_against_their_definitions(examples):
     assert_allclose(average_precision(positive, scores), np.sum(np.diff(recall, prepend=0) * precision), atol=1e-12)
     false_rates = np.array([np.mean(scores[positive == 0] >= t) for t in thresholds])
     assert_allclose(false_positive_rate_at(positive, scores, 0.6), false_rates[recall >= 0.6][0], atol=1e-12)
+
+
+@pytest.mark.parametrize("digits", [1, 17])  # many ties, and none
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_against_scikit_learn(dtype, digits):
+    rng = np.random.default_rng(0)
+    positive = rng.random(5000) < 0.2
+    scores = (rng.normal(size=5000) + positive).round(digits).astype(dtype)
+    assert_allclose(auroc(positive, scores), roc_auc_score(positive, scores), rtol=1e-12)
+    assert_allclose(average_precision(positive, scores), average_precision_score(positive, scores), rtol=1e-12)
+    false_rates, true_rates, _ = roc_curve(positive, scores, drop_intermediate=False)
+    assert false_positive_rate_at(positive, scores) == false_rates[true_rates >= 0.95][0]
 
 
 @given(pairs)
