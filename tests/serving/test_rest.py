@@ -114,7 +114,7 @@ REFUSED = [
         "/v1/models/images:predict",
         {"signature_name": "serve_bytes", "instances": [{"b64": "AAAA"}]},
         400,
-        "the model can't take this input: ",
+        "image_bytes[0] is no PNG or JPEG image.",
     ),
     ("/v2", None, 404, "Not Found: GET /v2"),
     ("/end2/models", {}, 405, "Method Not Allowed: POST /end2/models"),

@@ -79,7 +79,6 @@ def test_failures_are_the_ones_they_are_called(image_run):
     assert of == 6
     assert f"{count} of {of} predictions" in _limits(image_run)
     assert Failures(evaluation, "end").kind == "total"
-    evaluation.close()
 
 
 def _limits(run, rows=()):
@@ -87,7 +86,6 @@ def _limits(run, rows=()):
     failures = Failures(evaluation, "end2_aux")
     meta = {"entry": "e", "kind": "student", "num_seeds": 3}
     text = " ".join(cards.limits(meta, cards.Results(rows, {"e": "e"}), failures))
-    evaluation.close()
     assert "this file is seed 0, chosen before results were known" in text
     return text
 
@@ -112,7 +110,6 @@ def _rendered(zoo_dir, run, entry, **changes):
     meta = json.loads((zoo_dir / entry / "metadata.json").read_text(encoding="utf-8")) | changes
     evaluation = Evaluation(run.evaluation)
     text = cards.card(meta, [], Failures(evaluation, "end"), [])
-    evaluation.close()
     return text
 
 
@@ -173,7 +170,6 @@ def test_a_caption_counts_what_is_marked(plane_run, num_wrong, words):
     failures = Failures(evaluation, "end2_aux")
     failures.is_wrong = np.arange(len(failures.labels)) < num_wrong
     (picture,) = failures.pictures(plane_run.data.test.inputs)
-    evaluation.close()
     assert picture.caption.endswith(words)
 
 

@@ -342,7 +342,7 @@ def test_a_zoo_that_cannot_be_written(tmp_path, plane_run):
 
 def test_results_with_other_columns_are_left_alone(zoo_copy, plane_run):
     (zoo_copy / "results.csv").write_text("model,value\na,1\n")
-    with pytest.raises(ZooError, match="has the columns model,value"):
+    with pytest.raises(ZooError, match="has the columns model, value"):
         publish.publish(plane_run, zoo_copy)
     (zoo_copy / "results.csv").write_bytes(b"\xff")
     with pytest.raises(ZooError, match=r"results.csv can't be read"):  # and not that it can't be written
