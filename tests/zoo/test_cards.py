@@ -109,8 +109,7 @@ def test_a_control_is_no_limit(image_run, zoo_dir):
 def _rendered(zoo_dir, run, entry, **changes):
     meta = json.loads((zoo_dir / entry / "metadata.json").read_text(encoding="utf-8")) | changes
     evaluation = Evaluation(run.evaluation)
-    text = cards.card(meta, [], Failures(evaluation, "end"), [])
-    return text
+    return cards.card(meta, [], Failures(evaluation, "end"), [])
 
 
 def test_a_network_on_labels_is_introduced_as_one(zoo_dir, image_run):

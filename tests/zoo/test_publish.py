@@ -345,7 +345,7 @@ def test_results_with_other_columns_are_left_alone(zoo_copy, plane_run):
     with pytest.raises(ZooError, match="has the columns model, value"):
         publish.publish(plane_run, zoo_copy)
     (zoo_copy / "results.csv").write_bytes(b"\xff")
-    with pytest.raises(ZooError, match=r"results.csv can't be read"):  # and not that it can't be written
+    with pytest.raises(ZooError, match=r"results.csv is no text in UTF-8"):  # and not that it can't be written
         publish.publish(plane_run, zoo_copy)
 
 
