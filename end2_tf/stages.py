@@ -530,7 +530,7 @@ def versions() -> dict[str, str]:
     """Returns the versions that numbers may depend on."""
     import platform
 
-    names = ("tensorflow", "keras", "tensorflow-probability", "numpy", "scikit-learn")
+    names = ("tensorflow", "keras", "tensorflow-probability", "numpy", "scipy")
     return {
         "end2_tf": __version__,
         "python": platform.python_version(),
