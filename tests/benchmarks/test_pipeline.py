@@ -5,7 +5,7 @@ from __future__ import annotations
 import pipeline
 import pytest
 
-from end2_tf import stages
+from end2_tf import registry
 
 SAID = [
     (1.0, "spirals_mlp_end2 in runs/x\n"),
@@ -31,7 +31,7 @@ def test_lines_end_parts():
         "evaluate": 38.0,
         "report": 40.0,
     }
-    assert pipeline.STAGES == stages.STAGES
+    assert pipeline.STAGES == registry.STAGES
 
 
 def test_parts_make_up_the_whole():
