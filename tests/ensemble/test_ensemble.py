@@ -113,7 +113,7 @@ def test_load_own_files(tmp_path):
     got = load(str(tmp_path / "*.keras")).predict_logits(X)
     np.testing.assert_allclose(got, _expected(members, X), atol=1e-6)
     (tmp_path / "m2.keras").write_bytes(b"not a model")
-    with pytest.raises(ModelError, match=r"m2\.keras can't be opened as a Keras model"):
+    with pytest.raises(ModelError, match=r"m2\.keras isn't a .keras file, or only part of one"):
         load(str(tmp_path / "*.keras"))
     with pytest.raises(ModelError, match="matches no file"):
         load(str(tmp_path / "*.h5"))
