@@ -15,7 +15,6 @@ import functools
 import json
 import os
 import statistics
-import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -184,18 +183,7 @@ def _batch(shape: tuple[int, ...], batch_size: int) -> Any:
 
 def _peak_in_a_process_of_its_own(path: str, name: str, batch_size: int, shape: tuple[int, ...]) -> int:
     code = f"import inference; print(inference._peak({path!r}, {name!r}, {batch_size}, {shape}))"
-    places = [str(Path(__file__).resolve().parent), *sys.path]
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(places)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode != 0:
-        reason = (done.stderr.strip().splitlines() or [f"its process ended with {done.returncode}"])[-1]
-        raise ModelError(f"--{name}: measuring the memory of {path} failed: {reason}")
-    return int(done.stdout.split()[-1])
+    return timing.number_from_a_process(code, f"--{name}: measuring the memory of {path} failed")
 
 
 def _peak(path: str, name: str, batch_size: int, shape: tuple[int, ...]) -> int:

@@ -14,18 +14,14 @@ from __future__ import annotations
 
 import functools
 import os
-import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import timing
 from scipy import special
 from sklearn.metrics import roc_auc_score
-
-from end2_tf.errors import End2Error
 
 NUM, CLASSES, MEMBERS = 1_000_000, 10, 10
 QUICK = 20_000
@@ -134,18 +130,7 @@ def roc_curves(inside: dict[str, np.ndarray], outside: dict[str, np.ndarray]) ->
 def peak(num: int, num_classes: int) -> int:
     """Returns the peak of a process that measures so many alphas, bytes."""
     code = f"import measures; print(measures.peak_here({num}, {num_classes}))"
-    places = [str(Path(__file__).resolve().parent), *sys.path]
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(places), "TF_CPP_MIN_LOG_LEVEL": "3"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode != 0:
-        reason = (done.stderr.strip().splitlines() or [f"its process ended with {done.returncode}"])[-1]
-        raise End2Error(f"measuring the memory of {num} × {num_classes} alphas failed: {reason}")
-    return int(done.stdout.split()[-1])
+    return timing.number_from_a_process(code, f"measuring the memory of {num} × {num_classes} alphas failed")
 
 
 def peak_here(num: int, num_classes: int) -> int:

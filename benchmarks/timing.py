@@ -13,6 +13,7 @@ import json
 import os
 import platform
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from end2_tf import stages, tables
-from end2_tf.errors import End2Error
+from end2_tf.errors import End2Error, ModelError
 
 REPETITIONS = 7
 SECONDS = 0.5  # a repetition at least: a single call would drown in the system's noise
@@ -169,6 +170,21 @@ def peak_resident() -> int:
         import resource
 
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def number_from_a_process(code: str, failure: str) -> int:
+    """Returns the last number that code prints in a process of its own, which finds the scripts beside this one.
+
+    Raises:
+        ModelError: the process failed; `failure` begins the message, and the last line of its complaint ends it.
+    """
+    places = [str(Path(__file__).resolve().parent), *sys.path]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(places), "TF_CPP_MIN_LOG_LEVEL": "3"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        reason = (done.stderr.strip().splitlines() or [f"its process ended with {done.returncode}"])[-1]
+        raise ModelError(f"{failure}: {reason}")
+    return int(done.stdout.split()[-1])
 
 
 def main(description: str, measure: Callable[..., list[Row]], arguments: Sequence[str] | None = None) -> int:

@@ -114,7 +114,7 @@ def test_unusable_arguments(inference, paths, tmp_path, change, error, message):
 
 def test_a_child_that_dies_without_a_word(inference, monkeypatch):
     dead = subprocess.CompletedProcess([], -9, stdout="", stderr="\n")
-    monkeypatch.setattr(inference.subprocess, "run", lambda *args, **kwargs: dead)
+    monkeypatch.setattr(inference.timing.subprocess, "run", lambda *args, **kwargs: dead)
     with pytest.raises(ModelError, match=r"memory of a\.keras failed: its process ended with -9"):
         inference._peak_in_a_process_of_its_own("a.keras", "student", 1, (4,))
 
