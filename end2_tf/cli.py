@@ -11,14 +11,14 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from absl import flags
-
-from end2_tf import interrupts, registry
+from end2_tf import console, flags, interrupts, registry
+from end2_tf.console import Answer
 from end2_tf.errors import ConfigError, End2Error, unknown
-from end2_tf.flags import FLAGS, QUERY, SERVE, SERVING, help_text
+from end2_tf.flags import FLAGS, GROUPS, SERVE, SERVING, help_text
 from end2_tf.interrupts import Terminated
 
 EXIT_INTERRUPTED, EXIT_TERMINATED = 130, 143
+_GOES_ON = "Run the same command again: it goes on from here."
 
 
 def start() -> NoReturn:
@@ -30,66 +30,45 @@ def start() -> NoReturn:
 def main(argv: Sequence[str]) -> int:
     """Runs the command line; returns the exit code, which `help_text` explains."""
     try:
-        return _main(argv)
+        answer = _main(argv)
+        answer.show(as_json=FLAGS.json)
+        return answer.exit_code
     except End2Error as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+        return _failed(argv, type(error).__name__, str(error), error.exit_code)
     except KeyboardInterrupt:
-        print("\ninterrupted. Run the same command again: it goes on from here.", file=sys.stderr)
-        return EXIT_INTERRUPTED
+        return _failed(argv, "Interrupted", f"interrupted. {_GOES_ON}", EXIT_INTERRUPTED)
     except Terminated:
-        print("\nterminated. Run the same command again: it goes on from here.", file=sys.stderr)
-        return EXIT_TERMINATED
+        return _failed(argv, "Terminated", f"terminated. {_GOES_ON}", EXIT_TERMINATED)
     except BrokenPipeError:  # the reader of our output went away, as with `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
 
 
-def _main(argv: Sequence[str]) -> int:
-    FLAGS.unparse_flags()
-    for name in FLAGS:
-        FLAGS[name].unparse()
-    try:
-        rest = FLAGS(list(argv), known_only=False)[1:]
-    except flags.Error as error:
-        raise ConfigError(f"{' '.join(str(error).split())} See --help.") from None
-    if rest:
-        raise ConfigError(f"{rest[0]!r} is no flag. Flags start with --; see --help.")
+def _failed(argv: Sequence[str], kind: str, message: str, code: int) -> int:
+    """Tells people on standard error, and a program that asked for JSON on standard output; returns the code."""
+    is_stopped = code in (EXIT_INTERRUPTED, EXIT_TERMINATED)  # in the middle of a line of progress
+    start = "\n" if is_stopped else f"{console.paint('error:', 'red', sys.stderr)} "
+    print(f"{start}{message}", file=sys.stderr)
+    error = {"kind": kind, "message": message, "exit_code": code}
+    # Wrong flags leave them unparsed.
+    Answer(data={"error": error}).show(as_json=FLAGS.json if FLAGS.is_parsed() else "--json" in argv)
+    return code
+
+
+def _main(argv: Sequence[str]) -> Answer:
+    command = flags.read(argv)
     if FLAGS.help:
-        print(help_text())
-        return 0
-    if FLAGS.list:
-        print(listing())
-        return 0
-    _check_used()
+        return Answer(help_text(), {"flags": {name: FLAGS[name].help for group in GROUPS.values() for name in group}})
+    if command == "list":
+        return listing()
+    if FLAGS.json and command == SERVE:
+        raise ConfigError(f"--json is given, but --stage={SERVE} serves until it is stopped. Leave --json out.")
     from end2_tf import commands
 
-    if FLAGS.compare is not None:
-        return commands.compare()
-    if FLAGS.study is not None:
-        return commands.study()
-    if FLAGS.stage == SERVE:
-        return commands.serve()
-    if FLAGS.stage == QUERY:
-        return commands.query()
-    if FLAGS.zoo is not None:
-        return commands.predict()
-    return commands.run(_stages(FLAGS.stage))
-
-
-def _check_used() -> None:
-    """Raises ConfigError for flags that what is asked for has no use for."""
-    stage = FLAGS.stage
-    if stage not in SERVING and FLAGS.zoo is None:
-        if FLAGS.input is not None:
-            raise ConfigError("--input is given without --zoo=NAME, the model to predict with. See --zoo=list.")
-        if FLAGS.output is not None and FLAGS.compare is None:
-            raise ConfigError("--output is given without --zoo=NAME, the model to predict with. See --zoo=list.")
-    for name in ("models", "port", "grpc_port"):
-        if FLAGS[name].value is not None and stage != SERVE:
-            raise ConfigError(f"--{name} is given without --stage={SERVE}. Add it, or leave --{name} out.")
-    if FLAGS.server is not None and stage != QUERY:
-        raise ConfigError(f"--server is given without --stage={QUERY}. Add it, or leave --server out.")
+    if command == "run":
+        return commands.run(_stages(FLAGS.stage))
+    done: Answer = getattr(commands, command)()
+    return done
 
 
 def _stages(name: str) -> tuple[str, ...]:
@@ -100,21 +79,28 @@ def _stages(name: str) -> tuple[str, ...]:
     return (name,)
 
 
-def listing() -> str:
+def listing() -> Answer:
     """Returns the names that flags and fields take."""
     from end2_tf import config, grid
 
-    experiments = registry.experiments()
-    lines = ["Experiments (--experiment):", *(f"  {name}" for name in sorted(experiments))]
+    studies = registry.studies()
+    names = {
+        "experiments": sorted(registry.experiments()),
+        "studies": sorted(studies),
+        "data": [n for n in registry.names("data source") if n != "tfds"],
+        "backbones": registry.names("backbone"),
+        "losses": registry.names("loss"),
+        "methods": list(config.default_methods()),
+    }
+    lines = ["Experiments (--experiment):", *(f"  {name}" for name in names["experiments"])]
     lines += ["", "Studies (--study):"]
-    for name, study in sorted(registry.studies().items()):
-        lines.append(f"  {name}" + (f" {grid.ANY_EXPERIMENT}" if isinstance(study, grid.Template) else ""))
-    sources = [n for n in registry.names("data source") if n != "tfds"]
-    lines += ["", "Data (data.name, data.auxiliary, data.ood):", *(f"  {name}" for name in sources)]
+    for name in names["studies"]:
+        lines.append(f"  {name}" + (f" {grid.ANY_EXPERIMENT}" if isinstance(studies[name], grid.Template) else ""))
+    lines += ["", "Data (data.name, data.auxiliary, data.ood):", *(f"  {name}" for name in names["data"])]
     lines += [
         "  any image classification set of TFDS by name: mnist, fashion_mnist, cifar10, cifar100, svhn_cropped, …"
     ]
-    lines += ["", "Backbones (ensemble.backbone, student.backbone):", *(f"  {n}" for n in registry.names("backbone"))]
-    lines += ["", "Losses (methods.<name>.loss):", *(f"  {n}" for n in registry.names("loss"))]
-    lines += ["", "Methods (student.methods):", f"  {', '.join(config.default_methods())}"]
-    return "\n".join(lines)
+    lines += ["", "Backbones (ensemble.backbone, student.backbone):", *(f"  {name}" for name in names["backbones"])]
+    lines += ["", "Losses (methods.<name>.loss):", *(f"  {name}" for name in names["losses"])]
+    lines += ["", "Methods (student.methods):", f"  {', '.join(names['methods'])}"]
+    return Answer("\n".join(lines), names)

@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from end2_tf import config, distribution, grid, registry
+from end2_tf import config, console, distribution, grid, registry
+from end2_tf.console import Answer
 from end2_tf.errors import ConfigError, WorkdirError, unknown
 from end2_tf.flags import FLAGS
 from end2_tf.progress import Progress
@@ -28,50 +29,82 @@ if TYPE_CHECKING:
 LAUNCHERS = ("local", "ray")
 
 
-def run(chosen: tuple[str, ...]) -> int:
+def _say(line: str) -> None:
+    print(line, file=console.speaker(as_json=FLAGS.json), flush=True)
+
+
+def run(chosen: tuple[str, ...]) -> Answer:
     """Runs stages of an experiment, or describes it."""
     strategy = distribution.parse(FLAGS.strategy)
     if strategy.kind == "workers" and distribution.num_workers() == 1 and not FLAGS.describe:
         return _run_workers(strategy, chosen)
-    experiment = resolve()
-    if FLAGS.write_inputs is not None:
-        return _write_inputs(experiment, Path(FLAGS.write_inputs))
+    run = resolve()
     if chosen == (registry.PUBLISH,):
         _check_publishing()
     if FLAGS.describe:
-        from end2_tf import describe
-
-        print(describe.resolved(experiment), flush=True)
-        print(describe.cost(experiment))
-        return 0
-    root = experiment.root.path
-    experiment.say(f"{experiment.name} in {root}" + (" (smoke: a small version)" if FLAGS.smoke else ""))
-    experiment.run(chosen)
+        return _describe(run)
+    root = run.root.path
+    run.say(f"{run.name} in {root}" + (" (smoke: a small version)" if FLAGS.smoke else ""))
+    outcomes = run.run(chosen)
+    data: dict[str, Any] = {"experiment": run.name, "workdir": root, "stages": outcomes}
+    lines = []
     if chosen[-1] in ("evaluate", "report"):
         from end2_tf import tables, workdir
 
-        print(f"\n{tables.summary(workdir.read_json(root / 'results.json'))}\n\nNumbers: {root / 'results.csv'}")
-        if chosen[-1] == "report":
-            print(f"Report:  {root / 'report.html'}")
-    return 0
+        results = workdir.read_json(root / "results.json")
+        data["results"] = results["rows"]
+        lines += ["", tables.summary(results), "", f"Numbers: {root / 'results.csv'}"]
+    if chosen[-1] == "report":
+        data["report"] = root / "report.html"
+        lines.append(f"Report:  {data['report']}")
+    if chosen[-1] in _NEXT and FLAGS.members is None:
+        data["next"] = _next(_NEXT[chosen[-1]])
+        lines.append(f"Next:    {data['next']}")
+    return Answer("\n".join(lines), data)
 
 
-def _write_inputs(run: stages.Run, path: Path) -> int:
+_NEXT = {"ensemble": "transfer", "transfer": "student", "student": "evaluate", "evaluate": "report", "report": "export"}
+_NEXT |= {"export": "serve"}
+
+
+def _next(stage: str) -> str:
+    """Returns the command that goes on from this one, with another stage."""
+    given, is_value = [], False
+    for part in sys.argv[1:]:
+        if not is_value and part not in ("--stage", "-stage") and not part.startswith(("--stage=", "-stage=")):
+            given.append(part)
+        is_value = part in ("--stage", "-stage")
+    return shlex.join(["python", "main.py", f"--stage={stage}", *given])
+
+
+def _describe(run: stages.Run) -> Answer:
+    from end2_tf import describe
+
+    if not FLAGS.json:
+        print(describe.resolved(run), flush=True)  # what is known at once
+    cost, states = describe.cost(run), describe.states(run)
+    values = config.to_dict(run.experiment)
+    told = {"config": values, "cost": cost.strip().splitlines(), "states": states}
+    return Answer(cost, {"experiment": run.name, "workdir": run.root.path, **told})
+
+
+def write_inputs() -> Answer:
     """Writes what an ensemble elsewhere must predict on."""
+    run, path = resolve(), Path(FLAGS.write_inputs)
     if path.suffix != ".npz" or path.exists():
         reason = "exists already" if path.exists() else "isn't an .npz file"
         raise ConfigError(f"--write_inputs is {str(path)!r}, which {reason}. Give a new file's name that ends in .npz.")
     from end2_tf import delivery
 
     num = delivery.write_inputs(run, path)
-    print(
+    return Answer(
         f"{path}: {num:,} inputs and their digests. Predict on inputs in that order; save logits or probs (n, "
-        "members, classes) with inputs or digests; name that file in ensemble.predictions."
+        "members, classes) with inputs or digests; name that file in ensemble.predictions.",
+        {"inputs": path, "num": num},
     )
-    return 0
 
 
-def _run_workers(strategy: distribution.Strategy, chosen: tuple[str, ...]) -> int:
+def _run_workers(strategy: distribution.Strategy, chosen: tuple[str, ...]) -> Answer:
     """Runs the same command in several processes that train students together."""
     from end2_tf import gang
 
@@ -81,7 +114,8 @@ def _run_workers(strategy: distribution.Strategy, chosen: tuple[str, ...]) -> in
             "run without --strategy."
         )
     resolve()  # what is wrong is said once
-    return gang.run([sys.executable, "-P", "-m", "end2_tf", *sys.argv[1:]], strategy.num or 1)
+    code = gang.run([sys.executable, "-P", "-m", "end2_tf", *sys.argv[1:]], strategy.num or 1)
+    return Answer(exit_code=code)  # the first process has said all
 
 
 def resolve() -> stages.Run:
@@ -127,6 +161,12 @@ def _run(
         raise ConfigError(f"--strategy is {FLAGS.strategy!r}, but Ray gives each task a device. Leave one out.")
     from end2_tf import stages
 
+    progress = Progress(FLAGS.quiet or not distribution.is_chief())
+
+    def tell(line: str) -> None:
+        progress.end()
+        (say or _say)(line)
+
     return stages.Run(
         name,
         experiment,
@@ -138,8 +178,8 @@ def _run(
         strategy=strategy,
         launch=_launcher(),
         members=_members(experiment),
-        progress=Progress(FLAGS.quiet or not distribution.is_chief()),
-        say=(say or (lambda line: print(line, flush=True))) if distribution.is_chief() else lambda line: None,
+        progress=progress,
+        say=tell if distribution.is_chief() else lambda line: None,
         prepare=lambda: _start_tensorflow(FLAGS.deterministic),
         command=command,
         zoo_dir=Path(FLAGS.zoo_dir) if FLAGS.zoo_dir else None,
@@ -181,17 +221,10 @@ def _members(experiment: config.Experiment) -> range | None:
     return range(int(match[1]), int(match[2]))
 
 
-def study() -> int:
+def study() -> Answer:
     """Lists the studies, runs one, or describes it."""
     if FLAGS.study == "list":
-        for name in sorted(registry.studies()):
-            found = grid.find(name)
-            whose = f" of {found.experiment}" if isinstance(found, grid.Study) else f" {grid.ANY_EXPERIMENT}"
-            print(f"{name}{whose}\n  {found.question}")
-        return 0
-    for name in ("zoo", "input", "output"):
-        if FLAGS[name].value is not None:
-            raise ConfigError(f"--study and --{name} were both given. Leave one out.")
+        return _studies()
     if FLAGS.stage != "all":
         raise ConfigError(f"--stage is {FLAGS.stage!r}, but a study runs whole. Leave --stage out.")
     if "://" in (FLAGS.zoo_dir or ""):
@@ -209,7 +242,7 @@ def study() -> int:
     def say(line: str) -> None:  # variants that share a stage say the same of it
         if line not in said:
             said.add(line)
-            print(line, flush=True)
+            _say(line)
 
     experiments = grid.experiments(found, smoke=FLAGS.smoke, changes=changes)
     run = StudyRun(
@@ -222,12 +255,23 @@ def study() -> int:
         say=say,
     )
     if FLAGS.describe:
-        print(run.describe())
-        return 0
+        return Answer(run.describe(), {"study": name, "workdir": root.path, "states": run.states()})
     say(f"{name} in {root.path}" + (" (smoke: a small version)" if FLAGS.smoke else ""))
     page = run.run()
-    print(f"\n{run.page()}\nNumbers: {page.with_suffix('.csv')}\nPicture: {page.with_suffix('.png')}\nPage:    {page}")
-    return 0
+    files = {"numbers": page.with_suffix(".csv"), "picture": page.with_suffix(".png"), "page": page}
+    named = "\n".join(f"{what.capitalize() + ':':<8} {path}" for what, path in files.items())
+    return Answer(f"\n{run.page()}\n{named}", {"study": name, "workdir": root.path, **files})
+
+
+def _studies() -> Answer:
+    found = {name: grid.find(name) for name in sorted(registry.studies())}
+    whose = {name: s.experiment if isinstance(s, grid.Study) else None for name, s in found.items()}
+    lines = [
+        f"{name} {grid.ANY_EXPERIMENT if whose[name] is None else f'of {whose[name]}'}\n  {each.question}"
+        for name, each in found.items()
+    ]
+    data = {name: {"experiment": whose[name], "question": each.question} for name, each in found.items()}
+    return Answer("\n".join(lines), {"studies": data})
 
 
 def _check_publishing() -> None:
@@ -237,15 +281,12 @@ def _check_publishing() -> None:
         raise ConfigError(f"--zoo_dir is {FLAGS.zoo_dir!r}, but a URL can't be published to. Name a folder.")
 
 
-def predict() -> int:
+def predict() -> Answer:
     """Lists the published models, or predicts with one."""
-    if FLAGS.experiment is not None:
-        raise ConfigError("--zoo and --experiment were both given. Predict with one, or run the other.")
     if FLAGS.zoo == "list":
         from end2_tf import zoo
 
-        print(zoo.table(source=FLAGS.zoo_dir))
-        return 0
+        return Answer(zoo.table(source=FLAGS.zoo_dir), {"entries": zoo.entries(source=FLAGS.zoo_dir)})
     if FLAGS.input is None:
         raise ConfigError(f"--input is missing: what should {FLAGS.zoo} predict? Give an .npz file or a folder.")
     from end2_tf import predictions
@@ -254,42 +295,41 @@ def predict() -> int:
 
     catalogue.find(FLAGS.zoo, FLAGS.zoo_dir, None)  # a wrong name is told before TensorFlow is imported
     target = predictions.target(Path(FLAGS.input), FLAGS.output)
+    progress = Progress(FLAGS.quiet)
+    progress("starting TensorFlow", 0, 0, {})
     _start_tensorflow(FLAGS.deterministic)
-    _write(target, *published.predict(FLAGS.zoo, Path(FLAGS.input), FLAGS.zoo_dir))
-    return 0
+    progress("predicting", 0, 0, {})
+    found = published.predict(FLAGS.zoo, Path(FLAGS.input), FLAGS.zoo_dir)
+    progress.end()
+    return _written(target, *found)
 
 
-def _write(target: Path | None, text: str, num: int) -> None:
-    """Writes a table of predictions to a file, or to the terminal."""
-    from end2_tf import workdir
+def _written(target: Path | None, text: str, num: int) -> Answer:
+    """Writes a table of predictions to a file, or answers with it."""
+    from end2_tf import predictions, workdir
 
     if target is None:
-        print(text, end="")
-    else:
-        try:
-            workdir.write_text(target, text)
-        except WorkdirError as error:
-            reason = getattr(error.__cause__, "strerror", None) or error
-            raise WorkdirError(f"can't write {target}: {reason}. Name another file with --output.") from error
-        print(f"{num:,} predictions: {target}")
+        return Answer(text, {"predictions": predictions.records(text)})
+    try:
+        workdir.write_text(target, text)
+    except WorkdirError as error:
+        reason = getattr(error.__cause__, "strerror", None) or error
+        raise WorkdirError(f"can't write {target}: {reason}. Name another file with --output.") from error
+    return Answer(f"{num:,} predictions: {target}", {"output": target, "num": num})
 
 
-def compare() -> int:
+def compare() -> Answer:
     """Writes the page that compares the methods of finished runs."""
-    for name in ("experiment", "zoo", "input"):
-        if FLAGS[name].value is not None:
-            raise ConfigError(f"--compare and --{name} were both given. Leave one out.")
     from end2_tf.compare import build
 
     roots = [Path(part.strip()) for part in FLAGS.compare.split(",") if part.strip()]
     progress = Progress(FLAGS.quiet)
     page = build(roots, Path(FLAGS.output or "zoo/pages"), report=progress)
     progress.end()
-    print(f"Page:    {page}")
-    return 0
+    return Answer(f"Page:    {page}", {"page": page})
 
 
-def serve() -> int:
+def serve() -> Answer:
     """Serves exported models until it is told to stop."""
     import logging
 
@@ -302,8 +342,8 @@ def serve() -> int:
         from end2_tf.serving import server
 
     logging.basicConfig(level=logging.WARNING if FLAGS.quiet else logging.INFO, format="%(message)s")
-    server.serve(models, how, say=lambda line: print(line, flush=True))
-    return 0
+    server.serve(models, how, say=_say)
+    return Answer()
 
 
 def _served(catalogue: Any) -> list[Any]:
@@ -322,7 +362,7 @@ def _served(catalogue: Any) -> list[Any]:
     return served.models(names, FLAGS.zoo_dir)
 
 
-def query() -> int:
+def query() -> Answer:
     """Asks a server for predictions."""
     for name in ("server", "zoo", "input"):
         if FLAGS[name].value is None:
@@ -338,8 +378,7 @@ def query() -> int:
     target = predictions.target(Path(FLAGS.input), FLAGS.output)
     if FLAGS.server.startswith("grpc:"):  # whose protos import it
         _start_tensorflow(FLAGS.deterministic)
-    _write(target, *queries.query(FLAGS.server, FLAGS.zoo, Path(FLAGS.input)))
-    return 0
+    return _written(target, *queries.query(FLAGS.server, FLAGS.zoo, Path(FLAGS.input)))
 
 
 @contextlib.contextmanager

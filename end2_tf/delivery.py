@@ -77,7 +77,7 @@ def export(run: Run) -> tuple[bool, Path, str]:
 
     folder = run.root.path / "export"
     files = deployment.write(folder)
-    summary = f"{len(made)} models; for TensorFlow Serving: {files[0].parent}"
+    summary = f"{len(made)} model{'' if len(made) == 1 else 's'}; for TensorFlow Serving: {files[0].parent}"
     return all(each.was_ready for each in made.values()), folder, summary
 
 

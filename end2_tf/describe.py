@@ -14,6 +14,7 @@ from end2_tf import config, tables
 from end2_tf.config import Experiment
 from end2_tf.errors import DataError
 from end2_tf.stages import Run
+from end2_tf.workdir import Artefact
 
 
 def resolved(run: Run) -> str:
@@ -277,12 +278,25 @@ def _size(shape: Iterable[int]) -> int:
     return math.prod(int(length) for length in shape)
 
 
-def _done(run: Run) -> list[str]:
+def states(run: Run) -> dict[str, str]:
+    """Returns whether each part of a run is "up to date", "begun" or "to do"; nothing where its data aren't here."""
+    if isinstance(run.data, _Unseen):
+        return {}
+    return {name: _state(artefact) for name, artefact in _parts(run)}
+
+
+def _parts(run: Run) -> list[tuple[str, Artefact]]:
     parts = [("ensemble", run.plan.ensemble), *(("transfer", artefact) for artefact, _ in run.views())]
     parts += [(f"student {method}, seed {seed}", artefact) for method, seed, artefact in run.plan.students()]
-    parts.append(("evaluate", run.plan.evaluation))
-    lines = ["Done in this workdir:"]
-    for name, artefact in parts:
-        state = "up to date" if artefact.manifest() is not None else ("begun" if artefact.path.is_dir() else "to do")
-        lines.append(f"  {name:<28} {state:<11} {artefact.path.relative_to(run.root.path)}")
-    return lines
+    return [*parts, ("evaluate", run.plan.evaluation)]
+
+
+def _state(artefact: Artefact) -> str:
+    if artefact.manifest() is not None:
+        return "up to date"
+    return "begun" if artefact.path.is_dir() else "to do"
+
+
+def _done(run: Run) -> list[str]:
+    shown = [f"  {name:<28} {_state(a):<11} {a.path.relative_to(run.root.path)}" for name, a in _parts(run)]
+    return ["Done in this workdir:", *shown]

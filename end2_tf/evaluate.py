@@ -42,10 +42,18 @@ class Evaluation:
         data: In-domain, OOD and shifted sets.
         settings: Which in-domain split, bins, batch size.
         report: Called with progress.
+        num_students: How many there will be, for the progress.
     """
 
-    def __init__(self, data: DataSet, settings: config.Evaluation, report: Report = lambda *args: None):
+    def __init__(
+        self,
+        data: DataSet,
+        settings: config.Evaluation,
+        report: Report = lambda *args: None,
+        num_students: int = 0,
+    ):
         self.data, self.settings, self.report = data, settings, report
+        self.num_students, self.num_done = num_students, 0
         self.split: str = settings.split
         in_domain = data.test if self.split == "test" else data.validation
         self.labels = np.asarray(in_domain.labels)
@@ -66,7 +74,7 @@ class Evaluation:
         taught: dict[str, Arrays] = {}
         singles: dict[str, list[Arrays]] = {}
         for name, inputs in self._all_inputs():
-            self.report(f"ensemble on {name}", len(kept), len(self.inputs) + 1, {})
+            self._tell()
             logits = ensemble.predict_logits(inputs, self.settings.batch_size)
             kept[name] = uncertainty.from_members(logits)
             if num_taught is not None:
@@ -83,11 +91,18 @@ class Evaluation:
             self._add_rows("teacher", [taught])
         self._choose_for_simplex(ensemble)
 
+    def _tell(self) -> None:
+        """Says how many sets of the ensemble and how many students are done, and begins the next."""
+        total = len(self.inputs) + (self.grid is not None) + self.num_students
+        self.report("evaluating", self.num_done, total, {})
+        self.num_done += 1
+
     def add_student(self, method: str, models: list[UncertaintyClassifier]) -> None:
         """Measures a method's students, one a seed; pictures show the first, comparisons take all."""
         per_seed = []
         for seed, model in enumerate(models):
             inputs = dict(self._all_inputs()) if seed == 0 else self.inputs
+            self._tell()
             per_seed.append(self._measure(model, inputs))
         self.predictions[method], self.further_seeds[method] = per_seed[0], per_seed[1:]
         self._add_rows(method, per_seed)

@@ -1,9 +1,13 @@
-"""The flags of the command line."""
+"""The flags of the command line, and which of them each command has a use for."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
+
 from absl import flags
 
+from end2_tf.errors import ConfigError, suggestion
 from end2_tf.registry import ASKED_FOR, STAGES
 
 SERVE, QUERY = "serve", "query"
@@ -92,6 +96,7 @@ def _define() -> None:
         flag_values=FLAGS,
     )
     flags.DEFINE_boolean("quiet", False, "No progress.", flag_values=FLAGS)
+    flags.DEFINE_boolean("json", False, "The result as one JSON object, alone on standard output.", flag_values=FLAGS)
     flags.DEFINE_boolean("help", False, "Show this help.", short_name="h", flag_values=FLAGS)
 
 
@@ -109,11 +114,85 @@ GROUPS = {
         "ray_address",
         "members",
         "quiet",
+        "json",
     ),
     "Look, don't run": ("list", "describe", "compare", "write_inputs", "help"),
     "Published models": ("zoo", "input", "output", "zoo_dir"),
     "Serving (--stage=serve, --stage=query)": ("models", "port", "grpc_port", "server"),
 }
+
+_RUNS = {"experiment", "set", "smoke", "seed", "deterministic", "workdir", "data_dir", "download"}
+_TRAINS = {"jobs", "strategy", "launcher", "ray_address", "zoo_dir", "describe"}
+_PREDICTS = {"zoo", "input", "output", "deterministic"}
+
+COMMANDS: dict[str, tuple[str, set[str]]] = {  # by name: how it is asked for, and the flags that it has a use for
+    "list": ("--list", {"list"}),
+    "compare": ("--compare", {"compare", "output"}),
+    "study": ("--study", {"study", "stage", *_RUNS, *_TRAINS}),
+    "serve": (f"--stage={SERVE}", {"stage", "zoo", "models", "port", "grpc_port", *_RUNS, *_TRAINS}),
+    "query": (f"--stage={QUERY}", {"stage", "server", *_PREDICTS}),
+    "predict": ("--zoo", {"zoo_dir", *_PREDICTS}),
+    "write_inputs": ("--write_inputs", {"write_inputs", *_RUNS}),
+    "run": ("--experiment", {"stage", "members", *_RUNS, *_TRAINS}),
+}
+_EVERYWHERE = {"quiet", "json", "help"}
+
+
+def read(argv: Sequence[str]) -> str:
+    """Reads a command line into FLAGS; returns the command that it asks for, a name of COMMANDS.
+
+    Raises:
+        ConfigError: a flag that there isn't, a value that it can't have, or one that the command has no use for.
+    """
+    FLAGS.unparse_flags()
+    for name in FLAGS:
+        FLAGS[name].unparse()
+    try:
+        rest = FLAGS(list(argv), known_only=False)[1:]
+    except flags.UnrecognizedFlagError as error:
+        there = suggestion(f"--{error.flagname}", [f"--{name}" for name in FLAGS])
+        raise ConfigError(f"--{error.flagname} is no flag. {there}See --help.") from None
+    except flags.Error as error:
+        raise ConfigError(_refused(" ".join(str(error).split()))) from None
+    if rest:
+        raise ConfigError(f"{rest[0]!r} is no flag. Flags start with --; see --help.")
+    names = {FLAGS[name].name for name in FLAGS}  # without short ones
+    for name in sorted(names):
+        if FLAGS[name].value in ("", [""]):
+            raise ConfigError(f"--{name} is empty. Give it a value, or leave it out.")
+    command = _command()
+    asked, used = COMMANDS[command]
+    for name in sorted(names - used - _EVERYWHERE):
+        if FLAGS[name].present:
+            others = [how for how, other in COMMANDS.values() if name in other]
+            raise ConfigError(
+                f"--{name} is given, but {asked} has no use for it. Leave it out; it is for {', '.join(others)}."
+            )
+    return command
+
+
+def _command() -> str:
+    if FLAGS.list:
+        return "list"
+    if FLAGS.compare is not None:
+        return "compare"
+    if FLAGS.study is not None:
+        return "study"
+    if FLAGS.stage in SERVING:
+        return str(FLAGS.stage)
+    if FLAGS.zoo is not None:
+        return "predict"
+    return "run" if FLAGS.write_inputs is None else "write_inputs"
+
+
+def _refused(why: str) -> str:
+    """Says in our words why absl refused a value."""
+    found = re.match(r"flag --(\w+)=(.*?): ", why)
+    allowed = {"bool": "true or false, and --no before its name", "int": "a whole number"}
+    kind = allowed.get(FLAGS[found[1]].flag_type()) if found else None
+    if found and kind:
+        return f"--{found[1]} is {found[2]!r}. Allowed: {kind}. See --help."
+    return f"{why.rstrip('.')}. See --help."
 
 
 def help_text() -> str:
@@ -122,7 +201,6 @@ def help_text() -> str:
         "Train an ensemble, distil its distribution into one network, evaluate, report, serve.",
         "  python main.py --experiment=spirals_mlp_end2",
         "  python main.py --stage=serve --zoo=spirals_mlp_end2_aux",
-        "",
     ]
     for title, names in GROUPS.items():
         lines.append(f"{title}:")

@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -143,3 +144,12 @@ def to_csv(names: list[str], found: Mapping[str, np.ndarray], classes: list[str]
         decided = [str(bool(found[d][row])).lower() for d in decision]
         writer.writerow([texts.cell(name), texts.cell(classes[best]), *(f"{value:.6g}" for value in numbers), *decided])
     return text.getvalue()
+
+
+def records(text: str) -> list[dict[str, Any]]:
+    """Returns the rows of `to_csv` by column: names as text, `abstain` as a bool, all else as numbers."""
+    named = ("input", "predicted_class")
+    return [
+        {k: v if k in named else v == "true" if k == _ABSTAIN else float(v) for k, v in row.items()}
+        for row in csv.DictReader(io.StringIO(text))
+    ]

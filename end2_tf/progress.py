@@ -11,7 +11,7 @@ SECONDS_BETWEEN_LINES = 15.0
 SECONDS_BETWEEN_UPDATES = 0.2
 
 Report = Callable[[str, int, int, dict[str, float]], None]
-"""How work tells of itself: (what, done, of, figures)."""
+"""How work tells of itself: (what, done, of, figures); `of` is 0 where nothing can be counted."""
 
 
 class Progress:
@@ -26,24 +26,29 @@ class Progress:
         now = time.monotonic()
         if what != self._what:
             self.end()
-            self._what, self._started, self._first = what, now, done - 1
+            self._what, self._started, self._first = what, now, done  # what was first may have taken longer
             self._shown = 0.0 if self.is_terminal else now
         wait = SECONDS_BETWEEN_UPDATES if self.is_terminal else SECONDS_BETWEEN_LINES
-        if self.quiet or (now - self._shown < wait and done < of):
+        if self.quiet or (now - self._shown < wait and done != of):
             return
         if not self.is_terminal and now - self._started < 2:
             return  # too short to speak of
         self._shown = now
-        per_unit = (now - self._started) / max(1, done - self._first)
-        left = f", {_duration(per_unit * (of - done))} left" if done < of else f", {_duration(now - self._started)}"
         numbers = "".join(
             f", {k.replace('_', ' ')} {v:.4g}" for k, v in figures.items() if k in ("loss", "temperature") and v == v
         )
-        line = f"  {what}: {done}/{of}{numbers}{left}"
+        line = f"  {what}: {done}/{of}{numbers}{self._left(done, of, now)}" if of else f"  {what} …"
         if self.is_terminal:
             print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
         else:
             print(line, file=sys.stderr, flush=True)
+
+    def _left(self, done: int, of: int, now: float) -> str:
+        """Returns the time that is left, or that it took; nothing before there is a rate to tell it from."""
+        elapsed = now - self._started
+        if done == of:
+            return f", {_duration(elapsed)}"
+        return f", {_duration(elapsed / (done - self._first) * (of - done))} left" if done > self._first else ""
 
     def end(self) -> None:
         """Closes the line of the current task."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import functools
 import importlib.metadata
+import sys
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from end2_tf import __version__, config, distribution, machine, workdir, workers
+from end2_tf import __version__, config, console, distribution, machine, workdir, workers
 from end2_tf.config import Experiment
 from end2_tf.distribution import AUTO, Strategy
 from end2_tf.errors import ConfigError, ModelError
@@ -102,8 +103,10 @@ class Run(Trainer):
 
         So an option that a loss or a backbone doesn't take is noticed now, not after hours of training.
         """
+        self.progress("starting TensorFlow", 0, 0, {})
         self._start()
         self.say(self.data.summary())
+        self.progress("building networks", 0, 0, {})
         from end2_tf import ensemble, student, transfer
         from end2_tf.data.views import Views
 
@@ -154,6 +157,7 @@ class Run(Trainer):
         num = self._num_workers(len(tasks))
         if num:
             what += f", {num} at a time" if num > 1 else ""
+            self.progress(what, 0, 0, {})
             workers.train(tasks, num, self, together(what), on_gpus=bool(_gpus()))
         else:
             for task in tasks:
@@ -226,13 +230,15 @@ class Run(Trainer):
     def _tell(self, outcome: Outcome) -> None:
         how = "up to date" if outcome.was_ready else f"{outcome.seconds:.0f} s"
         summary = f": {outcome.summary}" if outcome.summary else ""
-        self.say(f"{outcome.stage:<9} {how:<10} {outcome.path}{summary}")
+        stage = console.paint(f"{outcome.stage:<9}", "bold", sys.stdout)
+        how = console.paint(f"{how:<10}", "dim" if outcome.was_ready else "green", sys.stdout)
+        self.say(f"{stage} {how} {outcome.path}{summary}")
 
     def run_ensemble(self) -> tuple[bool, Path, str]:
         artefact = self.plan.ensemble
         manifest = artefact.manifest()
         if manifest is not None:
-            return True, artefact.path, f"{manifest['num_members']} members"
+            return True, artefact.path, _counted(manifest["num_members"], "member")
         self.prepare()
         from end2_tf import ensemble
 
@@ -257,7 +263,7 @@ class Run(Trainer):
         artefact.finish(seconds=time.monotonic() - started, **details)
         for lock in artefact.path.glob(".member_*.lock"):
             lock.unlink(missing_ok=True)
-        return False, artefact.path, f"{details['num_members']} members"
+        return False, artefact.path, _counted(details["num_members"], "member")
 
     def _train_members(self, folder: Path) -> None:
         from end2_tf import ensemble
@@ -291,7 +297,8 @@ class Run(Trainer):
             )
         if self.launch is not None:
             self.say("          members of this architecture are stacked: they train together, here")
-        what = f"training {len(missing)} members"
+        what = f"training {_counted(len(missing), 'member')}"
+        self.progress(what, 0, self.experiment.ensemble.epochs, {})
         ensemble.train_stack(
             self.experiment.ensemble,
             self.data,
@@ -400,7 +407,7 @@ class Run(Trainer):
         missing = {a.path: Task("student", seed, method) for method, seed, a in students if a.manifest() is None}
         tasks = list(missing.values())  # two methods of the same settings are one student
         if not tasks:
-            return True, self.root.path / "student", f"{len(students)} students"
+            return True, self.root.path / "student", _counted(len(students), "student")
         self.prepare()
         if any(self.plan.is_distilled(task.method) for task in tasks):
             for artefact in {a.digest: a for task in tasks for a in self.plan.recordings(task.method)}.values():
@@ -412,8 +419,8 @@ class Run(Trainer):
             name = f"{task.method}, seed {task.number} ({tasks.index(task) + 1} of {len(tasks)})"
             return lambda what, done, of, row: self.progress(f"{name}: {what}", done, of, row)
 
-        self.train_all(tasks, f"training {len(tasks)} students", alone)
-        return False, self.root.path / "student", f"{len(students)} students"
+        self.train_all(tasks, f"training {_counted(len(tasks), 'student')}", alone)
+        return False, self.root.path / "student", _counted(len(students), "student")
 
     def run_evaluate(self) -> tuple[bool, Path, str]:
         artefact = self.plan.evaluation
@@ -447,7 +454,7 @@ class Run(Trainer):
         from end2_tf.zoo import metadata
 
         self.require(self.plan.ensemble, "ensemble")
-        evaluation = Evaluation(self.data, self.experiment.evaluation, self.progress)
+        evaluation = Evaluation(self.data, self.experiment.evaluation, self.progress, len(self.plan.students()))
         evaluation.add_ensemble(self.ensemble, self.plan.num_taught)
         histories: dict[str, Path] = {}
         for method in self.experiment.student.methods:
@@ -457,7 +464,6 @@ class Run(Trainer):
                     self.require(student, "student")
                     models.append(students.open_model(student.path))
                     histories.setdefault(method, student.path / "history.csv")
-            self.progress(f"evaluating {method}", 0, 1, {})
             evaluation.add_student(method, models)
         evaluation.add_posterior()
         artefact.begin()
@@ -495,7 +501,7 @@ class Run(Trainer):
             return True, page, ""
         from end2_tf import report
 
-        page = report.build(self.plan.evaluation.path, self.root.path)
+        page = report.build(self.plan.evaluation.path, self.root.path, self.progress)
         artefact.finish(of=key, page=workdir.sha256(page))
         return False, page, ""
 
@@ -518,6 +524,10 @@ class Run(Trainer):
                     f"else. Run --stage={stage} first, without TF_CONFIG."
                 )
             self.run_stage(stage)
+
+
+def _counted(num: int, what: str) -> str:
+    return f"{num} {what}{'' if num == 1 else 's'}"
 
 
 def _gpus() -> int:

@@ -191,19 +191,24 @@ class StudyRun:
             workdir.write_text(place.with_name(f"{place.name}.md"), self.page(place.name, text))
         return self.root.path / f"{NAME}.md"
 
-    def describe(self) -> str:
-        """Returns what the study is, what is done and what is to do; runs nothing."""
+    def states(self) -> dict[str, str]:
+        """Returns what each variant has to do, by its label."""
         for run in self.runs.values():
             _ = self._opened(run).plan.prints
+        missing, found = self.missing(self.runs), {}
+        for label, run in self.runs.items():
+            num = len(missing.get(label, []))
+            to_do = f"{num} student{'' if num == 1 else 's'} to train" if num else "to evaluate"
+            found[label] = "up to date" if run.plan.evaluation.manifest() is not None else to_do
+        return found
+
+    def describe(self) -> str:
+        """Returns what the study is, what is done and what is to do; runs nothing."""
+        states = self.states()
         missing = self.missing(self.runs)
         lines = [f"{self.name} in {self.root.path}", "", self.study.question, "", "Variants:"]
         changes = dict(zip(self.runs, study_tables.changes(self.study.plain_variants), strict=True))
-        for label, run in self.runs.items():
-            is_done = run.plan.evaluation.manifest() is not None
-            num = len(missing.get(label, []))
-            to_do = f"{num} student{'' if num == 1 else 's'} to train" if num else "to evaluate"
-            state = "up to date" if is_done else to_do
-            lines.append(f"  {changes[label]} ({state})")
+        lines += [f"  {changes[label]} ({state})" for label, state in states.items()]
         recordings = {
             artefact.digest
             for label in missing

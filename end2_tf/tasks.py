@@ -327,7 +327,7 @@ class Trainer:
             ensemble=teacher,
             validation=data.validation,
             checkpoint=artefact.path / ".checkpoint.npz",
-            tensorboard=artefact.path / "tensorboard",
+            tensorboard=artefact.path / "tensorboard" / f"{task.method}_seed_{task.number}",  # TensorBoard's name
             report=report,
             field=field,
         )

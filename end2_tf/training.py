@@ -215,7 +215,7 @@ def fit(
     state = _State(Checkpoint(checkpoint, variables, is_read_only=not is_chief))
     if len(state.rows) < epochs:
         history = _History(state, epochs, temperature, validate if is_chief else None, seed, progress)
-        scalars = [keras.callbacks.TensorBoard(tensorboard, write_graph=False)] if tensorboard and is_chief else []
+        scalars = [_Scalars(tensorboard, state)] if tensorboard and is_chief else []
         every = keras.callbacks.CallbackList(
             [history, *scalars, *(callbacks or [])], model=model, epochs=epochs, steps=batches.steps_per_epoch
         )
@@ -349,12 +349,30 @@ class _History(keras.callbacks.Callback):
                     "rate, or clip gradients with optimizer.clip_norm=10."
                 )
         self.state.end_epoch(row)
-        if logs is not None:  # for TensorBoard
-            logs.update({k: v for k, v in row.items() if k not in ("epoch", "loss") and math.isfinite(v)})
         if last or self.state.checkpoint.is_due:
             self.state.save()
         if self.progress is not None:
             self.progress(epoch + 1, self.epochs, row)
+
+
+class _Scalars(keras.callbacks.Callback):
+    """Writes the columns of `history.csv` for TensorBoard by their names; Keras' own callback adds `epoch_` to them."""
+
+    def __init__(self, folder, state):
+        super().__init__()
+        self.folder, self.state = folder, state
+
+    def on_train_begin(self, logs=None):
+        self.writer = tf.summary.create_file_writer(str(self.folder))
+
+    def on_epoch_end(self, epoch, logs=None):
+        with self.writer.as_default(step=epoch + 1):
+            for name, value in self.state.rows[-1].items():
+                if name != "epoch" and math.isfinite(value):
+                    tf.summary.scalar(name, value)
+
+    def on_train_end(self, logs=None):
+        self.writer.close()
 
 
 def _seed_generators(model: keras.Model) -> list[Any]:

@@ -1,5 +1,6 @@
 """The command line as a user meets it: processes of their own, exit codes and one-line messages."""
 
+import json
 import os
 import subprocess
 import sys
@@ -8,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from end2_tf import cli
+from end2_tf import cli, commands
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -85,7 +86,7 @@ def test_studies_are_listed_with_their_questions(capsys):
         (["--experiment=spirals_mlp_end2", "--stage=studnt"], "Did you mean 'student'"),
         (["--experiment=spirals_mlp_end2", "--seed=-4"], "seed is -4"),
         (["--experiment=spirals_mlp_end2", "--jobs=-1"], "--jobs is -1. Allowed: 1 or more, or 0"),
-        (["--experiment=spirals_mlp_end2", "--jobs=two"], "flag --jobs=two"),
+        (["--experiment=spirals_mlp_end2", "--jobs=two"], "--jobs is 'two'. Allowed: a whole number. See --help."),
         (["--study=fashion_mnist_mlp_input"], "Did you mean 'fashion_mnist_mlp_inputs'"),
         (["--study=fashion_mnist_mlp_inputs", "--experiment=x"], "--study and --experiment were both given"),
         (["--study=temperature"], "--study=temperature can be asked of any experiment, but --experiment is missing"),
@@ -95,7 +96,7 @@ def test_studies_are_listed_with_their_questions(capsys):
         (["--study=fashion_mnist_mlp_inputs", "--set=evaluation.split=test"], "Set evaluation.split=validation."),
         (["--study=fashion_mnist_mlp_inputs", "--set=data.ood=mnist"], "'mnist', a test set of the experiment"),
         (["--study=fashion_mnist_mlp_inputs", "--zoo_dir=http://x"], "a URL can't be written to"),
-        (["--experimnt=x"], "Unknown command line flag 'experimnt'"),
+        (["--experimnt=x"], "--experimnt is no flag. Did you mean '--experiment'? See --help."),
         (["spirals_mlp_end2"], "is no flag"),
     ],
 )
@@ -178,3 +179,34 @@ def test_workdir_that_cannot_be_written(capsys, tmp_path):
     assert code == 3
     assert "--workdir" in err
     assert err.count("\n") == 1
+
+
+def test_json_is_the_answer_alone(tmp_path):
+    sets = [f"--set={each}" for each in ("student.epochs=2", "ensemble.epochs=2", "student.methods=end2")]
+    args = ["--experiment=spirals_mlp_end2", "--smoke", f"--workdir={tmp_path / 'run'}", "--json", *sets]
+    done = _process(*args)
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    assert [stage["stage"] for stage in answer["stages"]] == ["ensemble", "transfer", "student", "evaluate", "report"]
+    assert all(stage["seconds"] >= 0 and not stage["was_ready"] for stage in answer["stages"])
+    assert {"model", "dataset", "metric", "value", "sd", "n"} <= set(answer["results"][0])
+    assert Path(answer["report"]).is_file()
+    assert answer["next"].startswith("python main.py --stage=export --experiment=spirals_mlp_end2 --smoke")
+    assert "spirals_mlp_end2 in" in done.stderr
+    described = json.loads(_process(*args, "--describe").stdout)
+    assert set(described["states"].values()) == {"up to date"}
+    assert described["config"]["student"]["epochs"] == 2
+
+
+def test_json_of_an_error_has_its_kind_and_exit_code(capsys):
+    code, out, err = _run(capsys, "--zoo=nothing", "--input=x.npz", "--json")
+    assert json.loads(out) == {"error": {"kind": "ZooError", "message": err[len("error: ") : -1], "exit_code": code}}
+    code, out, _ = _run(capsys, "--jobs=two", "--json")
+    assert json.loads(out)["error"]["exit_code"] == code == 2
+
+
+@pytest.mark.parametrize("part", [["--stage=transfer"], ["--stage", "transfer"]])
+def test_the_next_command_is_this_one_with_another_stage(monkeypatch, part):
+    monkeypatch.setattr(sys, "argv", ["main.py", *part, "--experiment=spirals_mlp_end2", "--set", "data.name=a b"])
+    expected = "python main.py --stage=student --experiment=spirals_mlp_end2 --set 'data.name=a b'"
+    assert commands._next("student") == expected

@@ -570,7 +570,7 @@ def test_command_line(tmp_path, capsys):
     assert cli.main(["main.py", f"--compare={root}", f"--output={tmp_path / 'out'}"]) == 0
     assert f"Page:    {tmp_path / 'out' / 'end_or_end2.md'}" in capsys.readouterr().out
     assert cli.main(["main.py", f"--compare={root}", "--experiment=spirals_mlp_end2"]) == 2
-    assert "--compare and --experiment were both given" in capsys.readouterr().err
+    assert "--experiment is given, but --compare has no use for it." in capsys.readouterr().err
     assert cli.main(["main.py", f"--compare={tmp_path / 'nothing'}"]) == 3
     assert "no run was finished there" in capsys.readouterr().err
     assert cli.main(["main.py", "--compare="]) == 2

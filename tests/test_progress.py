@@ -1,4 +1,4 @@
-from end2_tf.progress import Together
+from end2_tf.progress import Progress, Together
 
 
 def test_progress_of_several_trainings_is_one():
@@ -30,3 +30,32 @@ def test_figures_are_of_all_or_not_shown():
     together = Together(lambda *report: seen.append(report[3]), "training", 0, 2, shows_figures=False)
     together("first", "training", 1, 10, {"loss": 0.5})
     assert seen == [{}]
+
+
+def _lines(capsys, monkeypatch, calls):
+    """What a terminal is shown of (seconds, what, done, of)."""
+    now = [100.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    progress = Progress()
+    for seconds, *call in calls:
+        now[0] += seconds
+        progress(*call, {})
+    return [line for line in capsys.readouterr().err.split("\r\033[K") if line]
+
+
+def test_the_time_left_is_told_from_what_was_seen(capsys, monkeypatch):
+    calls = [(0, "training", 0, 4), (10, "training", 1, 4), (20, "training", 2, 4), (60, "training", 4, 4)]
+    told = ["training: 0/4", "training: 1/4, 30 s left", "training: 2/4, 30 s left", "training: 4/4, 1.5 min"]
+    assert _lines(capsys, monkeypatch, calls) == [f"  {line}" for line in told]
+
+
+def test_what_a_first_unit_took_before_it_was_told_says_nothing(capsys, monkeypatch):
+    assert _lines(capsys, monkeypatch, [(9, "recording", 5, 20), (6, "recording", 8, 20)]) == [
+        "  recording: 5/20",
+        "  recording: 8/20, 24 s left",
+    ]
+
+
+def test_what_cannot_be_counted_is_named(capsys, monkeypatch):
+    assert _lines(capsys, monkeypatch, [(0, "starting TensorFlow", 0, 0)]) == ["  starting TensorFlow …"]

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.core.util import event_pb2
 
 from end2_tf import training
 from end2_tf.config import Augmentation, Method, Optimizer
@@ -204,3 +205,16 @@ def test_weight_decay_spares_biases():
     decayed = [v.path for v in model.trainable_variables if adam._use_weight_decay(v)]
     assert len(decayed) == 2
     assert all("kernel" in path for path in decayed)
+
+
+def test_tensorboard_has_the_columns_of_the_history_by_their_names(tmp_path):
+    rows = _fit(_model(), tensorboard=tmp_path / "run", validate=lambda model: VALID)
+    (file,) = (tmp_path / "run").iterdir()
+    found = {}
+    for raw in tf.data.TFRecordDataset(str(file)):
+        event = event_pb2.Event.FromString(raw.numpy())
+        for value in event.summary.value:
+            found.setdefault(value.tag, []).append((event.step, float(tf.make_ndarray(value.tensor))))
+    assert set(found) == {name for name, value in rows[-1].items() if name != "epoch" and np.isfinite(value)}
+    assert found["loss"] == [(i + 1, pytest.approx(row["loss"])) for i, row in enumerate(rows)]
+    assert found["validation_nll"] == [(i, pytest.approx(0.3)) for i in (1, 2, 3, 4)]

@@ -19,6 +19,7 @@ import jinja2
 import matplotlib
 
 from end2_tf import workdir
+from end2_tf.progress import Report
 from end2_tf.report import curves, histograms, maps, shift, simplex, style, tables, training
 from end2_tf.report.inputs import Evaluation
 
@@ -136,7 +137,7 @@ PICTURES = (
 )
 
 
-def build(evaluation_dir: Path, out_dir: Path) -> Path:
+def build(evaluation_dir: Path, out_dir: Path, report: Report = lambda *args: None) -> Path:
     """Writes the report of one evaluation: a page that needs no other file, and its pictures as PNG files.
 
     Parts whose input is missing are left out; only results.json must be there.
@@ -144,6 +145,7 @@ def build(evaluation_dir: Path, out_dir: Path) -> Path:
     Args:
         evaluation_dir: The folder that the evaluation wrote (see `end2_tf.report.inputs.Evaluation`).
         out_dir: Where `report.html` and the folder `report/` go; earlier ones are replaced.
+        report: Called with progress.
 
     Returns:
         The path of report.html.
@@ -155,7 +157,11 @@ def build(evaluation_dir: Path, out_dir: Path) -> Path:
     out_dir = Path(out_dir)
     evaluation = Evaluation(Path(evaluation_dir))
     with matplotlib.rc_context(style.RC):
-        drawn = [(p, p.draw(evaluation)) for p in PICTURES if p.applies(evaluation)]
+        chosen = [picture for picture in PICTURES if picture.applies(evaluation)]
+        drawn: list[tuple[Picture, bytes]] = []
+        for picture in chosen:
+            report("drawing pictures", len(drawn), len(chosen), {})
+            drawn.append((picture, picture.draw(evaluation)))
     html = _render(evaluation, drawn)
     _write_pictures(out_dir, drawn)
     return workdir.write_text(out_dir / "report.html", html)

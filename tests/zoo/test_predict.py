@@ -187,9 +187,12 @@ def test_the_environment_names_the_zoo(capsys, zoo_dir, monkeypatch):
     [
         (["--zoo=fashion_mnist_cnn_end2_axu", "--input=x.npz"], "Did you mean 'fashion_mnist_cnn_end2_aux'"),
         (["--zoo=fashion_mnist_cnn_end"], "--input is missing"),
-        (["--input=x.npz"], "--input is given without --zoo"),
-        (["--output=x.csv"], "--output is given without --zoo"),
-        (["--zoo=list", "--experiment=spirals_mlp_end2"], "both given"),
+        (
+            ["--input=x.npz"],
+            "--input is given, but --experiment has no use for it. Leave it out",
+        ),
+        (["--output=x.csv"], "--output is given, but --experiment has no use for it."),
+        (["--zoo=list", "--experiment=spirals_mlp_end2"], "--experiment is given, but --zoo has no use for it."),
     ],
 )
 def test_wrong_flags(capsys, zoo_dir, args, message):

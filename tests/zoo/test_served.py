@@ -80,4 +80,4 @@ def test_flags_of_a_server(args, message, capsys):
 @pytest.mark.parametrize("flag", ["--port=1", "--models=x", "--server=http://x"])
 def test_flags_of_serving_alone(flag, capsys):
     assert cli.main(["main.py", "--experiment=spirals_mlp_end2", flag]) == 2
-    assert "is given without --stage=" in capsys.readouterr().err
+    assert "is for --stage=" in capsys.readouterr().err
