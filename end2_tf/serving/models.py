@@ -44,7 +44,7 @@ class Status:
 
     state: State
     error: str = ""
-    stamp: float = 0.0  # modification time of a version that couldn't be loaded
+    stamp: int = 0  # of the files of a version that couldn't be loaded
 
 
 class Servable:
@@ -234,12 +234,13 @@ def _spare_the_collector() -> None:
     gc.freeze()
 
 
-def _stamp(folder: Path) -> float:
-    """Returns when a version was last changed; 0 if it is gone."""
+def _stamp(folder: Path) -> int:
+    """Returns a number that is another one after any file of a version has changed, whatever the clock says."""
     try:
-        return max(p.stat().st_mtime for p in (folder, *folder.rglob("*")))
-    except OSError:
-        return 0.0
+        files = [(str(path), path.stat()) for path in (folder, *folder.rglob("*"))]
+    except OSError:  # gone
+        return 0
+    return hash(tuple(sorted((path, found.st_mtime_ns, found.st_size) for path, found in files)))
 
 
 def _signature(name: str, function: Any) -> Signature:
