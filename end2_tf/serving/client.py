@@ -6,6 +6,7 @@ REST needs nothing of TensorFlow; gRPC imports it for its protos.
 from __future__ import annotations
 
 import base64
+import contextlib
 import functools
 import random
 import time
@@ -97,7 +98,8 @@ class Client:
         if inputs.dtype.kind == "f" and not np.isfinite(inputs).all():
             raise DataError("inputs have NaN or infinite values, of which a model can say nothing. Leave them out.")
         parts = list(self._pieces(inputs, signature))
-        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        with _understood(self.model, self.server):
+            return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     def predict_bytes(self, images: list[bytes], signature: str = "serve_bytes") -> dict[str, np.ndarray]:
         """Returns the outputs for encoded JPEG or PNG images."""
@@ -112,10 +114,12 @@ class Client:
     def signatures(self) -> dict[str, tuple[int, ...]]:
         """Returns the signatures with one numeric input, and the shape of one input of each."""
         found = {}
-        for name, definition in self._retried(self._channel.signatures).items():
-            inputs = list(definition["inputs"].values())
-            if len(inputs) == 1 and inputs[0]["dtype"] != "DT_STRING":
-                found[name] = tuple(int(dim["size"]) for dim in inputs[0]["tensor_shape"].get("dim", [])[1:])
+        given = self._retried(self._channel.signatures)
+        with _understood(self.model, self.server):
+            for name, definition in given.items():
+                inputs = list(definition["inputs"].values())
+                if len(inputs) == 1 and inputs[0]["dtype"] != "DT_STRING":
+                    found[name] = tuple(int(dim["size"]) for dim in inputs[0]["tensor_shape"].get("dim", [])[1:])
         if "serving_default" not in found:
             raise ServerError(
                 f"{self.model} at {self.server} has no signature serving_default with one numeric input. Export the "
@@ -133,12 +137,19 @@ class Client:
         while start < len(inputs):
             piece = inputs[start : start + size]
             try:
-                yield self._retried(functools.partial(self._channel.predict, piece, signature))
+                found = self._retried(functools.partial(self._channel.predict, piece, signature))
             except _TooLargeError:
                 if size == 1:
                     raise
                 size = self._batch_size = max(1, len(piece) // 2)
                 continue
+            for name, values in found.items():
+                if values.dtype.kind not in "biufSO" or values.shape[:1] != piece.shape[:1]:
+                    raise ServerError(
+                        f"{self.model} at {self.server}: {name} has shape {values.shape} and dtype {values.dtype} for "
+                        f"{len(piece)} inputs. Ask for a model of --stage=export."
+                    )
+            yield found
             start += len(piece)
 
     def _retried(self, ask: Callable[[], Any]) -> Any:
@@ -150,6 +161,18 @@ class Client:
                     raise ServerError(f"{busy} ({self._retries + 1} tries). Try again later.") from None
                 time.sleep(_FIRST_PAUSE * 2**attempt * random.uniform(0.5, 1.0))
         raise AssertionError
+
+
+@contextlib.contextmanager
+def _understood(model: str, server: str) -> Iterator[None]:
+    """Raises ServerError where an answer isn't what TensorFlow Serving's API says."""
+    try:
+        yield
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+        raise ServerError(
+            f"{model} at {server}: the answer isn't one of TensorFlow Serving ({type(error).__name__}: {error}). Check "
+            "the server's address."
+        ) from None
 
 
 class _BusyError(ServerError):
@@ -184,14 +207,18 @@ class _Rest:
             raise ServerError(
                 f"{self._model} at {self._server}: the answer has no named outputs. Ask for a model of --stage=export."
             )
-        return {name: np.asarray(value) for name, value in outputs.items()}
+        with _understood(self._model, self._server):
+            return {name: np.asarray(value) for name, value in outputs.items()}
 
     def status(self) -> dict[int, str]:
-        found = self._ask("GET", self._url, None).get("model_version_status", [])
-        return {int(each["version"]): str(each["state"]) for each in found}
+        found = self._ask("GET", self._url, None)
+        with _understood(self._model, self._server):
+            return {int(each["version"]): str(each["state"]) for each in found["model_version_status"]}
 
     def signatures(self) -> dict[str, Any]:
-        return self._ask("GET", f"{self._url}/metadata", None)["metadata"]["signature_def"]["signature_def"]
+        found = self._ask("GET", f"{self._url}/metadata", None)
+        with _understood(self._model, self._server):
+            return dict(found["metadata"]["signature_def"]["signature_def"])
 
     def classes(self) -> list[str]:
         try:  # this package's own server

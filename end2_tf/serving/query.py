@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import numpy as np
+
 from end2_tf import predictions
+from end2_tf.errors import ServerError
 from end2_tf.serving.client import Client
 
 DECIDE = "decide"
@@ -31,5 +35,18 @@ def query(server: str, model: str, path: Path) -> tuple[str, int]:
     shape = signatures[signature]
     names, inputs = predictions.read(path, shape, model)
     found = client.predict(inputs, signature)
+    if "probs" not in found or any(values.ndim != (2 if name == "probs" else 1) for name, values in _told(found)):
+        shapes = ", ".join(f"{name} {values.shape}" for name, values in found.items())
+        raise ServerError(
+            f"{model} at {server} answers {shapes}, not probs (n, classes) with a number an input for each measure. Ask "
+            "for a model of --stage=export."
+        )
     classes = client.classes() or [str(i) for i in range(found["probs"].shape[1])]
     return predictions.to_csv(names, found, classes), len(inputs)
+
+
+def _told(found: Mapping[str, np.ndarray]) -> Iterator[tuple[str, np.ndarray]]:
+    """Yields the outputs that a table shows."""
+    for name, values in found.items():
+        if name in ("probs", "abstain") or name.endswith("_uncertainty"):
+            yield name, values

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import decimal
+import html
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -111,7 +112,7 @@ def _as_table(failures: Failures) -> list[tuple[str, str]]:
         ("Confidently wrong", failures.confidently_wrong),
     ):
         lines = [
-            [str(c.index), c.label, c.prediction, f"{100 * c.confidence:.1f}", f"{c.uncertainty:.3g}"]
+            [str(c.index), literal(c.label), literal(c.prediction), f"{100 * c.confidence:.1f}", f"{c.uncertainty:.3g}"]
             for c in failures.cases(places)
         ]
         if lines:
@@ -205,6 +206,11 @@ def pages(folder: Path) -> list[tuple[str, str]]:
     return found
 
 
+def literal(name: str) -> str:
+    """Returns a name from the data as Markdown that shows it, whatever signs of Markdown or HTML are in it."""
+    return re.sub(r"([\\`*_\[\]|#~$])", r"\\\1", html.escape(" ".join(name.split()), quote=False))
+
+
 def _render(template: str, **values: Any) -> str:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
@@ -213,5 +219,6 @@ def _render(template: str, **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["literal"] = literal
     text = environment.get_template(template).render(**values)
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"

@@ -111,6 +111,50 @@ def test_a_query_from_the_command_line(served, exported, tmp_path, capsys):
     assert "Servable not found" in capsys.readouterr().err
 
 
+def test_pieces_must_have_the_same_outputs():
+    other = (200, {"outputs": {"alphas": [[1.0, 1.0]]}})
+    with _Scripted(FINE, other) as server, pytest.raises(ServerError, match=r"the answer isn't one of TensorFlow Serv"):
+        Client(server.address, "m", batch_size=1).predict(POINTS[:2])
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {},
+        {"metadata": None},
+        {"metadata": {"signature_def": {"signature_def": []}}},
+        {"metadata": {"signature_def": {"signature_def": {"serving_default": {}}}}},
+        {"metadata": {"signature_def": {"signature_def": {"serving_default": {"inputs": {"x": {}}}}}}},
+        {"metadata": {"signature_def": {"signature_def": {"serving_default": {"inputs": {"x": {
+            "dtype": "DT_FLOAT", "tensor_shape": {"dim": [{}, {"size": "two"}]}
+        }}}}}}},
+    ],
+)  # fmt: skip
+def test_metadata_that_say_nothing(metadata):
+    with (
+        _Scripted((200, metadata)) as server,
+        pytest.raises(ServerError, match=r"^m at http.* isn't one of TensorFlow"),
+    ):
+        Client(server.address, "m").signatures()
+
+
+@pytest.mark.parametrize("status", [{}, {"model_version_status": [{}]}, {"model_version_status": [{"version": "x"}]}])
+def test_a_status_that_says_nothing(status):
+    with _Scripted((200, status)) as server, pytest.raises(ServerError, match=r"^m at http.* isn't one of TensorFlow"):
+        Client(server.address, "m").status()
+
+
+@pytest.mark.parametrize("outputs", [{"alphas": [[1.0]]}, {"probs": [1.0]}, {"probs": [[1.0]], "abstain": [[True]]}])
+def test_a_query_of_a_model_without_the_measures(tmp_path, capsys, outputs):
+    given = {"dtype": "DT_FLOAT", "tensor_shape": {"dim": [{"size": "-1"}, {"size": "2"}]}}
+    metadata = {"metadata": {"signature_def": {"signature_def": {"serving_default": {"inputs": {"inputs": given}}}}}}
+    np.savez(tmp_path / "x.npz", x=POINTS[:1])
+    with _Scripted((200, metadata), (200, {"outputs": outputs})) as server:
+        args = [f"--server={server.address}", "--zoo=m", f"--input={tmp_path / 'x.npz'}", "--output=-"]
+        assert cli.main(["main.py", "--stage=query", *args]) == 5
+    assert "not probs (n, classes) with a number an input for each measure" in capsys.readouterr().err
+
+
 class _Scripted:
     """A server that answers what it is told, one after the other; the last again and again."""
 
@@ -121,6 +165,9 @@ class _Scripted:
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self):
                 self.rfile.read(int(self.headers["content-length"]))
+                self.do_GET()
+
+            def do_GET(self):
                 status, body = outer.answers[min(outer.num, len(outer.answers) - 1)]
                 outer.num += 1
                 if status is None:
@@ -185,6 +232,9 @@ def test_requests_larger_than_tensorflow_servings_batches_are_halved():
         ((200, {"predictions": []}), r"^m at http.*: the answer has no named outputs\."),
         ((502, b"<html>"), r"^m at http.*: Bad Gateway \(502\)$"),
         ((500, {"message": "x"}), r"^m at http.*: Internal Server Error \(500\)$"),
+        ((200, {"outputs": {"probs": [[0.5], [0.5, 0.5]]}}), r"^m at http.*: the answer isn't one of TensorFlow Serv"),
+        ((200, {"outputs": {"probs": [[0.5], [0.5]]}}), r": probs has shape \(2, 1\) and dtype float64 for 1 inputs\."),
+        ((200, {"outputs": {"probs": {"a": 1}}}), r": probs has shape \(\) and dtype object for 1 inputs\."),
     ],
 )
 def test_what_is_no_answer(answer, message):

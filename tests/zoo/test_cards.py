@@ -81,6 +81,20 @@ def test_failures_are_the_ones_they_are_called(image_run):
     assert Failures(evaluation, "end").kind == "total"
 
 
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("T-shirt/top", "T-shirt/top"),
+        ("<script>alert(1)</script>", "&lt;script&gt;alert(1)&lt;/script&gt;"),
+        ("a|b [c](d) *e* `f`", r"a\|b \[c\](d) \*e\* \`f\`"),
+        ("two\nlines", "two lines"),
+    ],
+)
+def test_names_from_the_data_are_shown_as_they_are(zoo_dir, image_run, name, shown):
+    text = _rendered(zoo_dir, image_run, STUDENT, classes=[name, "b", "c"])
+    assert f"Classes, in order: {shown}, b, c." in text
+
+
 def _limits(run, rows=()):
     evaluation = Evaluation(run.evaluation)
     failures = Failures(evaluation, "end2_aux")
