@@ -38,8 +38,8 @@ def query(server: str, model: str, path: Path) -> tuple[str, int]:
     if "probs" not in found or any(values.ndim != (2 if name == "probs" else 1) for name, values in _told(found)):
         shapes = ", ".join(f"{name} {values.shape}" for name, values in found.items())
         raise ServerError(
-            f"{model} at {server} answers {shapes}, not probs (n, classes) with a number an input for each measure. Ask "
-            "for a model of --stage=export."
+            f"{model} at {server} answers {shapes}, not probs (n, classes) with a number an input for each measure. "
+            "Ask for a model of --stage=export."
         )
     classes = client.classes() or [str(i) for i in range(found["probs"].shape[1])]
     return predictions.to_csv(names, found, classes), len(inputs)

@@ -122,7 +122,7 @@ def test_pieces_must_have_the_same_outputs():
     [
         {},
         {"metadata": None},
-        {"metadata": {"signature_def": {"signature_def": []}}},
+        {"metadata": {"signature_def": {"signature_def": "x"}}},
         {"metadata": {"signature_def": {"signature_def": {"serving_default": {}}}}},
         {"metadata": {"signature_def": {"signature_def": {"serving_default": {"inputs": {"x": {}}}}}}},
         {"metadata": {"signature_def": {"signature_def": {"serving_default": {"inputs": {"x": {
