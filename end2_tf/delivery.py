@@ -65,7 +65,9 @@ def write_inputs(run: Run, path: Path) -> int:
     try:
         workdir.write_npz(path, inputs=inputs[order], digests=keys[order])
     except OSError as error:
-        raise ConfigError(f"--write_inputs is {str(path)!r}, which can't be written ({error.strerror}).") from error
+        raise ConfigError(
+            f"--write_inputs is {str(path)!r}, which can't be written ({error.strerror}). Name another."
+        ) from error
     return len(order)
 
 

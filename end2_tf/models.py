@@ -37,7 +37,9 @@ class UncertaintyClassifier(keras.Model):
     def __init__(self, backbone: keras.Model, head: Head, **kwargs: Any):
         shape = getattr(backbone, "output_shape", None)
         if not isinstance(shape, tuple) or len(shape) != 2:
-            raise ModelError(f"the backbone's output shape is {shape}, but it must be (batch, outputs): logits.")
+            raise ModelError(
+                f"the backbone's output shape is {shape}. Allowed: (batch, outputs), logits. Let it end in a dense layer."
+            )
         inputs = keras.Input(backbone.input_shape[1:], name="inputs")
         super().__init__(inputs=inputs, outputs=head(backbone(inputs)), **kwargs)
         self.backbone, self.head = backbone, head

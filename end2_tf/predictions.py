@@ -130,7 +130,9 @@ def to_csv(names: list[str], found: Mapping[str, np.ndarray], classes: list[str]
     """
     probs = found["probs"]
     if probs.shape[1] != len(classes):
-        raise ZooError(f"the model predicts {probs.shape[1]} classes, but its metadata name {len(classes)}.")
+        raise ZooError(
+            f"the model predicts {probs.shape[1]} classes, but its metadata name {len(classes)}. Publish it again."
+        )
     measures = [name for name in _UNCERTAINTIES if name in found]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

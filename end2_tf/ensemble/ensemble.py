@@ -163,7 +163,9 @@ class StackedEnsemble(Ensemble):
         expected = [tuple(w.shape) for w in prototype.weights]
         got = [tuple(np.shape(w)[1:]) for w in weights]
         if expected != got or len({len(w) for w in weights}) != 1:
-            raise ShapeError(f"stacked weights have shapes {got} a member, but the prototype's are {expected}.")
+            raise ShapeError(
+                f"stacked weights have shapes {got} a member, but the prototype's are {expected}. Make them agree."
+            )
         super().__init__([prototype])
         self.model = EnsembleModel(prototype, len(weights[0]))
         for stack, values in zip(self.model.stacks, weights, strict=True):

@@ -26,6 +26,7 @@ from end2_tf.export.thresholds import Thresholds
 EXTRA = "assets.extra"  # of a SavedModel's folder: loaders leave it alone
 METADATA, LITE, WARMUP = (f"{EXTRA}/{name}" for name in ("end2_tf.json", "model.tflite", warmup.FILE))
 PARITY = 1e-5  # absolute up to 1, relative above; of alphas, their logarithms in units of an input's largest
+_REPORT = "Report this, with the experiment: it is an error of end2_tf or of a layer."
 _BARE = Path(__file__).with_name("_bare.py")
 
 
@@ -169,12 +170,12 @@ def _compare(answers: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarra
     for name, wanted in expected.items():
         if name not in answers:
             if what == "SavedModel":
-                raise ModelError(f"the exported {what} lacks the output {name}.")
+                raise ModelError(f"the exported {what} lacks the output {name}. {_REPORT}")
             continue
         got = answers[name]
         if got.shape != wanted.shape or got.dtype != wanted.dtype:
             raise ModelError(
-                f"the exported {what}'s {name} is {got.dtype} {got.shape}, not {wanted.dtype} {wanted.shape}."
+                f"the exported {what}'s {name} is {got.dtype} {got.shape}, not {wanted.dtype} {wanted.shape}. {_REPORT}"
             )
         if wanted.dtype.kind == "f":
             a, b = got.astype(np.float64), wanted.astype(np.float64)
@@ -185,5 +186,7 @@ def _compare(answers: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarra
             difference = np.abs(a - b) / np.maximum(1.0, scale)
             largest = max(largest, float(difference.max(initial=0.0)))
     if not largest <= PARITY:
-        raise ModelError(f"the exported {what} differs from the Keras model by {largest:.2g}, more than {PARITY:g}.")
+        raise ModelError(
+            f"the exported {what} differs from the Keras model by {largest:.2g}, more than {PARITY:g}. {_REPORT}"
+        )
     return largest

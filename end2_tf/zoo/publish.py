@@ -217,9 +217,13 @@ def _stacked(ensemble: Ensemble) -> StackedEnsemble:
         return ensemble
     members = list(ensemble)
     if len({architecture(member) for member in members}) > 1:
-        raise ZooError("the members have different architectures. Only an ensemble of one architecture is published.")
+        raise ZooError(
+            "the members have different architectures, and one is published. Use --stage=export for students."
+        )
     if closing_activation(members[0]) != "linear" or ensemble.closes_unseen:
-        raise ZooError("the members return probabilities. Only an ensemble whose members return logits is published.")
+        raise ZooError(
+            "the members return probabilities, and logits are published. Remove their softmax, and run again."
+        )
     return StackedEnsemble.from_members(members)
 
 
