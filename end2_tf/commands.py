@@ -23,7 +23,8 @@ from end2_tf.progress import Progress
 
 if TYPE_CHECKING:
     from end2_tf import stages, workers
-    from end2_tf.tasks import Task
+    from end2_tf.placement import Launch
+    from end2_tf.tasks import Task, Trainer
     from end2_tf.workdir import Workdir
 
 LAUNCHERS = ("local", "ray")
@@ -176,7 +177,7 @@ def _run(
         deterministic=FLAGS.deterministic,
         jobs=FLAGS.jobs,
         strategy=strategy,
-        launch=_launcher(),
+        launch=_launcher(tell),
         members=_members(experiment),
         progress=progress,
         say=tell if distribution.is_chief() else lambda line: None,
@@ -186,7 +187,7 @@ def _run(
     )
 
 
-def _launcher() -> stages.Launch | None:
+def _launcher(say: Callable[[str], None]) -> Launch | None:
     """Returns what does tasks on other machines, if the flags ask for that; what can't be is said now."""
     if FLAGS.launcher == "local":
         return None
@@ -195,8 +196,8 @@ def _launcher() -> stages.Launch | None:
     address = FLAGS.ray_address
     ray_cluster.check(address)
 
-    def launch(tasks: Sequence[Task], run: stages.Run, report: workers.TaskReport) -> None:
-        ray_cluster.train(tasks, run, report, address=address, say=run.say)
+    def launch(tasks: Sequence[Task], trainer: Trainer, report: workers.TaskReport) -> None:
+        ray_cluster.train(tasks, trainer, report, address=address, say=say)
 
     return launch
 

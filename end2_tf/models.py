@@ -38,7 +38,7 @@ class UncertaintyClassifier(keras.Model):
         shape = getattr(backbone, "output_shape", None)
         if not isinstance(shape, tuple) or len(shape) != 2:
             raise ModelError(
-                f"the backbone's output shape is {shape}. Allowed: (batch, outputs), logits. Let it end in a dense layer."
+                f"the backbone's output shape is {shape}. Allowed: (batch, outputs), logits. End it in a dense layer."
             )
         inputs = keras.Input(backbone.input_shape[1:], name="inputs")
         super().__init__(inputs=inputs, outputs=head(backbone(inputs)), **kwargs)

@@ -7,15 +7,16 @@ import functools
 import importlib.metadata
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from end2_tf import __version__, config, console, distribution, machine, workdir, workers
+from end2_tf import __version__, config, console, distribution, workdir
 from end2_tf.config import Experiment
 from end2_tf.distribution import AUTO, Strategy
-from end2_tf.errors import ConfigError, ModelError
+from end2_tf.errors import ConfigError
+from end2_tf.placement import Launch, Placement
 from end2_tf.plan import FORMAT
 from end2_tf.progress import Progress, Report, Together
 from end2_tf.tasks import Task, Trainer
@@ -31,10 +32,6 @@ class Outcome:
     path: Path
     seconds: float
     summary: str = ""
-
-
-Launch = Callable[[Sequence[Task], "Run", workers.TaskReport], None]
-"""(tasks, run, report): does tasks; see `workers.train`."""
 
 
 class Run(Trainer):
@@ -85,9 +82,9 @@ class Run(Trainer):
             deterministic=deterministic,
             shared_by=strategy.shared_by,
         )
-        self.name, self.jobs, self.devices = name, jobs, strategy
-        self.launch, self.members = launch, members
+        self.name, self.members = name, members
         self.progress, self.say = progress or Progress(quiet=True), say
+        self.placement = Placement(jobs, strategy, launch, self.progress)
         self._start = prepare
         self.command = command or f"python main.py --experiment={name}"
         self.zoo_dir = zoo_dir or Path("zoo")
@@ -133,64 +130,6 @@ class Run(Trainer):
 
             if not training.has_bfloat16():
                 self.say("          mixed_precision is asked for, but bfloat16 is slow here: training in float32")
-
-    def train_all(self, tasks: list[Task], what: str, alone: Callable[[Task], Report], before: int = 0) -> None:
-        """Does tasks: side by side in processes of one thread where that is faster, else one after another here.
-
-        Args:
-            tasks: What to do.
-            what: What all of them are, for the progress of tasks side by side.
-            alone: Gives the progress of a task that has this process to itself.
-            before: How many more of the same kind were done earlier.
-        """
-
-        def together(what: str) -> Together:
-            members = all(task.kind == "member" for task in tasks)
-            return Together(self.progress, what, before, before + len(tasks), shows_figures=members)
-
-        if self.launch is not None:
-            self.launch(tasks, self, together(what))
-            return
-        self.strategy = distribution.make(self.devices, len(tasks), deterministic=self.deterministic)
-        if self.strategy.num_replicas_in_sync > 1:
-            self._check_synchronised(tasks)
-        num = self._num_workers(len(tasks))
-        if num:
-            what += f", {num} at a time" if num > 1 else ""
-            self.progress(what, 0, 0, {})
-            workers.train(tasks, num, self, together(what), on_gpus=bool(_gpus()))
-        else:
-            for task in tasks:
-                self.train(task, alone(task))
-
-    def _check_synchronised(self, tasks: list[Task]) -> None:
-        """Raises ModelError where a network would be another one on several devices than on one."""
-        from end2_tf import ensemble
-
-        methods = sorted({task.method for task in tasks if task.kind == "student"})
-        networks = {f"the student of {method!r}": self.student_backbone(method) for method in methods}
-        if any(task.kind == "member" for task in tasks):
-            networks["a member"] = ensemble.build_member(self.experiment.ensemble, self.data, 0)
-        for what, network in networks.items():
-            if names := distribution.unsynchronised(network):
-                raise ModelError(
-                    f"{what} normalises by each device's own part of a batch, in {', '.join(names[:3])}, so it would "
-                    "depend on the number of devices. Build it with BatchNormalization(synchronized=True), or say "
-                    "--strategy=one_device."
-                )
-
-    def _num_workers(self, num_tasks: int) -> int:
-        """Returns how many processes to train in; 0 for this one alone.
-
-        Where results must be bit-equal it is never this one: sums in one thread and in several differ in the last bits.
-        """
-        if self.strategy is not None and self.strategy.num_replicas_in_sync > 1:
-            return 0
-        gpus = _gpus()  # each is filled by one process
-        if self.devices.kind == "one_device" and gpus:
-            return 0
-        num = min(self.jobs or gpus or len(machine.cores()), gpus or num_tasks, num_tasks)
-        return num if num > 1 or (self.deterministic and not gpus) else 0
 
     # Stages.
 
@@ -284,7 +223,7 @@ class Run(Trainer):
             tasks = [Task("member", index) for index in missing]
             alone = functools.partial(functools.partial, together)
             for turn in [[task] for task in tasks] if settings.kind == "snapshots" else [tasks]:
-                self.train_all(turn, what, alone, before)  # each snapshot goes on from the one before
+                self.placement.do(self, turn, what, alone, before)  # each snapshot goes on from the one before
                 before += len(turn)
 
     def _train_stack(self, folder: Path, missing: list[int]) -> None:
@@ -295,7 +234,7 @@ class Run(Trainer):
                 "--members and --deterministic were both given, but members that are stacked depend in their last bits "
                 "on who is in the stack. Set ensemble.engine=sequential, or leave one out."
             )
-        if self.launch is not None:
+        if self.placement.launch is not None:
             self.say("          members of this architecture are stacked: they train together, here")
         what = f"training {_counted(len(missing), 'member')}"
         self.progress(what, 0, self.experiment.ensemble.epochs, {})
@@ -374,12 +313,12 @@ class Run(Trainer):
         started = time.monotonic()
         for recording in todo:
             recording.artefact.begin()
-        if self.launch is None:
+        if self.placement.launch is None:
             for recording in todo:
                 recording.record(self.ensemble, report=self.progress)
         elif tasks := [task for recording in todo for task in recording.tasks()]:
             what = f"recording members' predictions in {len(tasks)} parts"
-            self.launch(tasks, self, Together(self.progress, what, 0, len(tasks), shows_figures=False))
+            self.placement.launch(tasks, self, Together(self.progress, what, 0, len(tasks), shows_figures=False))
         for recording in todo:
             details = transfer.details(self.experiment.transfer, recording.views, self.ensemble)
             if recording.artefact is self.plan.transfer:
@@ -419,7 +358,7 @@ class Run(Trainer):
             name = f"{task.method}, seed {task.number} ({tasks.index(task) + 1} of {len(tasks)})"
             return lambda what, done, of, row: self.progress(f"{name}: {what}", done, of, row)
 
-        self.train_all(tasks, f"training {_counted(len(tasks), 'student')}", alone)
+        self.placement.do(self, tasks, f"training {_counted(len(tasks), 'student')}", alone)
         return False, self.root.path / "student", _counted(len(students), "student")
 
     def run_evaluate(self) -> tuple[bool, Path, str]:
@@ -528,12 +467,6 @@ class Run(Trainer):
 
 def _counted(num: int, what: str) -> str:
     return f"{num} {what}{'' if num == 1 else 's'}"
-
-
-def _gpus() -> int:
-    import tensorflow as tf
-
-    return len(tf.config.list_physical_devices("GPU"))
 
 
 def versions() -> dict[str, str]:

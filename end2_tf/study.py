@@ -113,7 +113,7 @@ class StudyRun:
             return lambda what, done, of, figures: self.first.progress(f"{name}: {what}", done, of, figures)
 
         self.first.variants = dict(self.runs)
-        self.first.train_all(tasks, f"training {len(tasks)} students", alone)
+        self.first.placement.do(self.first, tasks, f"training {len(tasks)} students", alone)
         self.first.progress.end()
         self.say(f"student   {time.monotonic() - started:<4.0f} s     {len(tasks)} students")
 

@@ -16,7 +16,7 @@ import keras
 import numpy as np
 import pytest
 
-from end2_tf import cli, config, machine, registry, stages, uncertainty
+from end2_tf import cli, config, registry, stages, uncertainty
 from end2_tf.workdir import Workdir
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -340,28 +340,6 @@ def test_killed_runs_end_in_the_same_numbers(tmp_path, engine):
     for a, b in zip(expected, got, strict=True):
         assert {**a, "value": 0, "sd": 0} == {**b, "value": 0, "sd": 0}
         assert float(a["value"] or 0) == pytest.approx(float(b["value"] or 0), abs=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("jobs", "cores", "tasks", "deterministic", "gpus", "expected"),
-    [
-        (0, 4, 10, False, 0, 4),
-        (0, 4, 3, False, 0, 3),
-        (6, 4, 10, False, 0, 6),
-        (1, 4, 10, False, 0, 0),
-        (0, 1, 10, False, 0, 0),
-        (0, 4, 1, False, 0, 0),
-        (1, 4, 10, True, 0, 1),
-        (0, 4, 1, True, 0, 1),
-        (2, 4, 10, True, 1, 0),
-    ],
-)
-def test_number_of_workers(tmp_path, monkeypatch, jobs, cores, tasks, deterministic, gpus, expected):
-    monkeypatch.setattr(machine, "cores", lambda: list(range(cores)))
-    monkeypatch.setattr("tensorflow.config.list_physical_devices", lambda kind=None: ["one"] * gpus)
-    run = stages.Run("x", registry.experiments()["spirals_mlp_end2"], Workdir(tmp_path), jobs=jobs)
-    run.deterministic = deterministic
-    assert run._num_workers(tasks) == expected
 
 
 def test_what_was_measured_on_validation_is_not_published(tmp_path, capsys):
