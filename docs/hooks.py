@@ -36,7 +36,7 @@ def on_files(files: Any, config: Any) -> Any:
     for name in PAGES:
         files.append(File.generated(config, name, abs_src_path=str(ROOT / name)))
     for path in sorted((ROOT / "zoo").rglob("*")):
-        if path.suffix in SHOWN and path.is_file():
+        if path.suffix in SHOWN and path.is_file() and path.parent.name != "notes":  # pages have taken those up
             files.append(File.generated(config, path.relative_to(ROOT).as_posix(), abs_src_path=str(path)))
     for path in sorted((ROOT / "examples").glob("*.ipynb")):
         text, pictures = notebook(json.loads(path.read_text(encoding="utf-8")), path.stem)

@@ -13,6 +13,7 @@ is checked: `end2_tf.uncertainty` does that. Concentrations below 16 times the d
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,8 +23,10 @@ _BERNOULLI = (1 / 6, -1 / 30, 1 / 42, -1 / 30, 5 / 66, -691 / 2730, 7 / 6, -3617
 _U_SERIES = tuple(b / (2 * n) for n, b in enumerate(_BERNOULLI, 1))
 _W_SERIES = tuple(b / (2 * n * (2 * n - 1)) for n, b in enumerate(_BERNOULLI, 1))
 _CHI_SERIES = tuple((-1) ** k / k for k in range(2, 17))
-_SHIFT = {tf.float32: 4, tf.float64: 8}  # from here on the series above are exact to rounding
+_SHIFT = {tf.float32: 4, tf.float64: 8}  # from here on the series above are exact to rounding; even
+_NUM_TERMS = {tf.float32: 5, tf.float64: 8}  # of which
 _GAUSS_SHARE = {tf.float32: 0.1, tf.float64: 3e-3}  # below, quadrature is nearer than the difference
+_NUM_POWERS = {tf.float32: 8, tf.float64: 15}  # of a power series in |δ| < 0.1
 _HALF_LN_2PI = 0.5 * math.log(2 * math.pi)
 
 
@@ -43,16 +46,21 @@ def u(x: Any) -> tf.Tensor:
 
 def _u(x: tf.Tensor) -> tf.Tensor:
     """Returns u of what isn't tiny: a graph finds it computed once only where it is asked of the very same tensor."""
-    is_small, small, y, shift = _shifted(x)
-    u_large = 0.5 - _odd_series(y, _U_SERIES)
-    gap = -tf.math.log(small / (small + shift)) - sum(1 / (small + i) for i in range(1, shift + 1))
-    return tf.where(is_small, small * (u_large / y + gap), u_large)
+    parts = _shifted(x)
+    u_large = 0.5 - _odd_series(parts.y, _U_SERIES)
+    return tf.where(parts.is_small, parts.small * _u_over_small(parts, u_large), u_large)
+
+
+def _u_over_small(parts: _Shifted, u_large: tf.Tensor) -> tf.Tensor:
+    """Returns u(x)/x where x is small, from u(y)."""
+    harmonic = (2 * parts.small + (parts.shift + 1)) * (parts.of_harmonic / parts.product)
+    return u_large / parts.y - parts.log_ratio - harmonic
 
 
 def w(x: Any) -> tf.Tensor:
     """Returns w(x) = lnΓ(x) - [(x - 1/2) ln x - x + ln(2π)/2], Binet's function, which falls from ∞ to 0.
 
-    With y = x + n, w(x) = w(y) + (x + 1/2) ln(y/x) - Σ_{i=1..n-1} ln((x+i)/y) - n; for large x,
+    With y = x + n, w(x) = w(y) + (x + 1/2) ln(y/x) - ln Π_{i=1..n} (x+i)/y - n; for large x,
     w = Σ_n B_2n / (2n (2n-1) x^(2n-1)).
 
     Args:
@@ -65,11 +73,12 @@ def w(x: Any) -> tf.Tensor:
 
 
 def _w(x: tf.Tensor) -> tf.Tensor:
-    is_small, small, y, shift = _shifted(x)
-    top = small + shift
-    product = math.prod(small + i for i in range(1, shift)) / top ** (shift - 1)
-    gap = -(small + 0.5) * tf.math.log(small / top) - tf.math.log(product) - shift
-    return _odd_series(y, _W_SERIES) + tf.where(is_small, gap, tf.zeros_like(gap))
+    parts = _shifted(x)
+    power = parts.top
+    for _ in range(int(math.log2(parts.shift))):
+        power = power * power
+    gap = -(parts.small + 0.5) * parts.log_ratio - tf.math.log(parts.product / power) - parts.shift
+    return _odd_series(parts.y, _W_SERIES) + tf.where(parts.is_small, gap, tf.zeros_like(gap))
 
 
 def trigamma(x: Any) -> tf.Tensor:
@@ -155,9 +164,9 @@ def s_sum(alphas: Any) -> tf.Tensor:
 
 
 def _s_sum(alphas: tf.Tensor) -> tf.Tensor:
-    is_largest, largest, rest = _split(alphas)
-    others = tf.where(is_largest, tf.zeros_like(alphas), _u(alphas))
-    return tf.reduce_sum(others, axis=-1) - _rise_of_u(largest, rest)
+    found = _us(alphas)
+    others = tf.where(found.is_largest, tf.zeros_like(alphas), found.of_alphas)
+    return tf.reduce_sum(others, axis=-1) - found.rise
 
 
 def mutual_information(alphas: Any) -> tf.Tensor:
@@ -188,12 +197,11 @@ def expected_log_probs(alphas: Any) -> tf.Tensor:
     largest class keeps its digits too, though there ψ(α_c) and ψ(α0) nearly agree.
     """
     alphas = _at_least_tiny(tf.convert_to_tensor(alphas))
-    is_largest, largest, rest = _split(alphas)
-    alpha0 = (largest + rest)[..., None]
-    others = tf.where(is_largest, rest[..., None], alpha0 - alphas)
-    u_alphas = u(alphas)
-    rise = tf.where(is_largest, _rise_of_u(largest, rest)[..., None], u(alpha0) - u_alphas)
-    return log_mean(alphas) - (1 - u_alphas) * (others / alpha0) / alphas - rise / alpha0
+    found = _us(alphas)
+    alpha0 = found.alpha0[..., None]
+    others = tf.where(found.is_largest, found.rest[..., None], alpha0 - alphas)
+    rise = tf.where(found.is_largest, found.rise[..., None], found.of_alpha0[..., None] - found.of_alphas)
+    return log_mean(alphas) - (1 - found.of_alphas) * (others / alpha0) / alphas - rise / alpha0
 
 
 def differential_entropy(alphas: Any) -> tf.Tensor:
@@ -202,11 +210,14 @@ def differential_entropy(alphas: Any) -> tf.Tensor:
     With K classes and p = α/α0 it is ½Σ ln p_c - ½(K-1) ln α0 + ½(K-1) ln 2π + Σ w(α_c) - w(α0) + (K-1-S)
     - Σ (1 - u(α_c))/α_c + K (1 - u(α0))/α0.
     """
-    alphas = _at_least_tiny(tf.convert_to_tensor(alphas))
-    alpha0 = tf.reduce_sum(alphas, axis=-1)
-    degrees = _degrees(alphas)
-    classes = 0.5 * log_mean(alphas) + _w(alphas) - (1 - _u(alphas)) / alphas
-    whole = degrees * (_HALF_LN_2PI - 0.5 * tf.math.log(alpha0)) - w(alpha0) + (degrees + 1) * (1 - u(alpha0)) / alpha0
+    given = tf.convert_to_tensor(alphas)
+    log_probs, alphas = log_mean(given), _at_least_tiny(given)  # the former is the entropy's, which allows 0
+    found, degrees = _us(alphas), _degrees(alphas)
+    alpha0 = found.alpha0
+    w_alphas, w_alpha0 = _of_each_and(_w, alphas, alpha0)
+    classes = 0.5 * log_probs + w_alphas - (1 - found.of_alphas) / alphas
+    whole = degrees * (_HALF_LN_2PI - 0.5 * tf.math.log(alpha0)) - w_alpha0
+    whole += (degrees + 1) * (1 - found.of_alpha0) / alpha0
     return tf.reduce_sum(classes, axis=-1) + whole + (degrees - _s_sum(alphas))
 
 
@@ -257,26 +268,70 @@ def _split(alphas: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     return is_largest, largest, tf.reduce_sum(tf.where(is_largest, zeros, alphas), axis=-1)
 
 
-def _rise_of_u(x: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
-    """Returns u(x + step) - u(x) for step >= 0, by two-point Gauss quadrature of the slope where the step is small."""
-    share = _GAUSS_SHARE[x.dtype]
-    is_near = step < share * x
+class _Us(NamedTuple):
+    """The function `u` of a Dirichlet's concentrations.
+
+    Attributes:
+        is_largest: Which class is the largest, (..., classes).
+        rest: Sum of all others, (...).
+        alpha0: (...).
+        of_alphas: u(α_c), (..., classes).
+        of_alpha0: u(α0), (...).
+        rise: u(α0) - u(largest), (...), with all its digits.
+    """
+
+    is_largest: tf.Tensor
+    rest: tf.Tensor
+    alpha0: tf.Tensor
+    of_alphas: tf.Tensor
+    of_alpha0: tf.Tensor
+    rise: tf.Tensor
+
+
+def _us(alphas: tf.Tensor) -> _Us:
+    """Returns u of concentrations that aren't tiny; a graph computes it once for all that ask for it."""
+    is_largest, largest, rest = _split(alphas)
+    alpha0 = largest + rest
+    of_alphas, of_alpha0 = _of_each_and(_u, alphas, alpha0)
+    of_largest = tf.reduce_sum(tf.where(is_largest, of_alphas, tf.zeros_like(of_alphas)), axis=-1)
+    rise = _rise_of_u(largest, rest, of_alpha0 - of_largest)
+    return _Us(is_largest, rest, alpha0, of_alphas, of_alpha0, rise)
+
+
+def _of_each_and(
+    function: Callable[[tf.Tensor], tf.Tensor], alphas: tf.Tensor, alpha0: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns a function of the classes and of their sum, from one call: of a few inputs, calls are what takes time."""
+    values = function(tf.concat([alphas, alpha0[..., None]], axis=-1))
+    return values[..., :-1], values[..., -1]
+
+
+def _rise_of_u(x: tf.Tensor, step: tf.Tensor, difference: tf.Tensor) -> tf.Tensor:
+    """Returns u(x + step) - u(x) for step >= 0: its difference, or where the step is small a quadrature of the slope.
+
+    Two points of Gauss.
+    """
+    is_near = step < _GAUSS_SHARE[x.dtype] * x
     near = tf.where(is_near, step, tf.zeros_like(step))
-    slopes = [_slope_of_u(x + position * near) for position in (0.5 - math.sqrt(1 / 12), 0.5 + math.sqrt(1 / 12))]
-    return tf.where(is_near, near * 0.5 * (slopes[0] + slopes[1]), u(x + step) - u(x))
+    places = tf.stack([x + share * near for share in (0.5 - math.sqrt(1 / 12), 0.5 + math.sqrt(1 / 12))])
+    slopes = _slope_of_u(places)
+    return tf.where(is_near, near * 0.5 * (slopes[0] + slopes[1]), difference)
 
 
 def _slope_of_u(x: tf.Tensor) -> tf.Tensor:
     """Returns u'(x), by the derivative of each term of `u`."""
     x = _at_least_tiny(x)
-    is_small, small, y, shift = _shifted(x)
-    reciprocal = 1 / y
+    parts = _shifted(x)
+    small, shift, reciprocal = parts.small, parts.shift, 1 / parts.y
     square = reciprocal * reciprocal
-    slope_large = square * _polynomial(square, tuple((2 * n - 1) * c for n, c in enumerate(_U_SERIES, 1)))
-    u_large = 0.5 - _odd_series(y, _U_SERIES)
-    gap_slope = 1 / (small + shift) - 1 / small + sum((1 / (small + i)) ** 2 for i in range(1, shift + 1))
-    slope_small = u(small) / small + small * (reciprocal * (slope_large - reciprocal * u_large) + gap_slope)
-    return tf.where(is_small, slope_small, slope_large)
+    terms = tuple((2 * n - 1) * c for n, c in enumerate(_U_SERIES, 1))
+    slope_large = square * _polynomial(square, terms[: _NUM_TERMS[x.dtype]])
+    u_large = 0.5 - _odd_series(parts.y, _U_SERIES)
+    gap_slope = 1 / parts.top - 1 / small + sum((1 / (small + i)) ** 2 for i in range(1, shift + 1))
+    slope_small = _u_over_small(parts, u_large) + small * (
+        reciprocal * (slope_large - reciprocal * u_large) + gap_slope
+    )
+    return tf.where(parts.is_small, slope_small, slope_large)
 
 
 def _degrees(alphas: tf.Tensor) -> tf.Tensor:
@@ -288,31 +343,65 @@ def _at_least_tiny(x: tf.Tensor) -> tf.Tensor:
     return tf.maximum(x, 16 * np.finfo(x.dtype.as_numpy_dtype).tiny)
 
 
-def _shifted(x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, int]:
-    """Returns whether x < n, x made safe for the branch of small x, y = x + n or x, and the dtype's n.
+class _Shifted(NamedTuple):
+    """What `u` and `w` have in common for x below n, the dtype's shift.
 
-    Both branches of a `where` are differentiated, so each gets arguments that it can take.
+    Attributes:
+        is_small: Whether x < n.
+        small: x made safe for the branch of small x: both branches of a `where` are differentiated.
+        y: x + n where x is small, else x.
+        shift: n.
+        top: small + n.
+        log_ratio: ln(small/top).
+        product: Π_{i=1..n} (small + i).
+        of_harmonic: `product` Σ_{i=1..n} 1/(small + i), divided by (2 small + n + 1).
+    """
+
+    is_small: tf.Tensor
+    small: tf.Tensor
+    y: tf.Tensor
+    shift: int
+    top: tf.Tensor
+    log_ratio: tf.Tensor
+    product: tf.Tensor
+    of_harmonic: tf.Tensor
+
+
+def _shifted(x: tf.Tensor) -> _Shifted:
+    """Returns what `u` and `w` have in common; a graph computes it once for both.
+
+    Factors are taken in pairs, (x + i)(x + n + 1 - i) = q + i (n + 1 - i) with q = x (x + n + 1), whose reciprocals add
+    up to (2x + n + 1) over their product: one division instead of n.
     """
     shift = _SHIFT[x.dtype]
     is_small = x < shift
-    return is_small, tf.where(is_small, x, tf.ones_like(x)), tf.where(is_small, x + shift, x), shift
+    small = tf.where(is_small, x, tf.ones_like(x))
+    q = small * (small + (shift + 1))
+    product, of_harmonic = q + shift, tf.ones_like(q)
+    for i in range(2, shift // 2 + 1):
+        pair = q + i * (shift + 1 - i)
+        of_harmonic = of_harmonic * pair + product
+        product = product * pair
+    top = small + shift
+    y = tf.where(is_small, top, x)
+    return _Shifted(is_small, small, y, shift, top, tf.math.log(small / top), product, of_harmonic)
 
 
 def _odd_series(y: tf.Tensor, coefficients: tuple[float, ...]) -> tf.Tensor:
-    """Returns Σ_n c_n / y^(2n-1)."""
+    """Returns Σ_n c_n / y^(2n-1), from the dtype's shift on."""
     reciprocal = 1 / y
-    return reciprocal * _polynomial(reciprocal * reciprocal, coefficients)
+    return reciprocal * _polynomial(reciprocal * reciprocal, coefficients[: _NUM_TERMS[y.dtype]])
 
 
 def _power_series(delta: tf.Tensor, coefficients: tuple[float, ...]) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns whether |δ| < 0.1, and there δ² Σ_k c_k δ^k."""
     near = tf.abs(delta) < 0.1
     small = tf.where(near, delta, tf.zeros_like(delta))
-    return near, small * small * _polynomial(small, coefficients)
+    return near, small * small * _polynomial(small, coefficients[: _NUM_POWERS[delta.dtype]])
 
 
 def _polynomial(x: tf.Tensor, coefficients: tuple[float, ...]) -> tf.Tensor:
-    total = tf.fill(tf.shape(x), tf.cast(coefficients[-1], x.dtype))
-    for coefficient in coefficients[-2::-1]:
+    total = x * coefficients[-1] + coefficients[-2]
+    for coefficient in coefficients[-3::-1]:
         total = total * x + coefficient
     return total
