@@ -38,7 +38,7 @@ def from_alphas(alphas: Any) -> dict[str, Any]:
         alphas: Concentrations, (..., classes), above 0, at least two classes.
 
     Returns:
-        `probs` (..., classes), and (...) each: `alpha0`, `total_uncertainty`, `data_uncertainty`,
+        `probs` (..., classes), and of shape (...) `alpha0`, `total_uncertainty`, `data_uncertainty`,
         `knowledge_uncertainty`, `epkl`, `mkl`, `differential_entropy`, `max_prob`.
 
     Raises:
@@ -66,7 +66,7 @@ def from_members(logits: Any) -> dict[str, Any]:
         logits: Members' logits, (..., members, classes), at least one member and two classes.
 
     Returns:
-        `probs`, the mean over members, (..., classes), and (...) each: `total_uncertainty`, `data_uncertainty`,
+        `probs`, the mean over members, (..., classes), and of shape (...) `total_uncertainty`, `data_uncertainty`,
         `knowledge_uncertainty`, `epkl` (over all ordered pairs, a member with itself included), `mkl`, `max_prob`.
 
     Raises:
@@ -91,7 +91,7 @@ def from_probs(probs: Any) -> dict[str, Any]:
         probs: Probabilities, (..., classes), each row summing to 1.
 
     Returns:
-        `probs` as given, and (...) each: `total_uncertainty`, `max_prob`.
+        `probs` as given, and of shape (...) `total_uncertainty`, `max_prob`.
 
     Raises:
         ShapeError: no class axis, or fewer than two classes.
