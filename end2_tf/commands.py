@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from end2_tf import config, console, distribution, grid, registry
+from end2_tf import config, console, distribution, flags, grid, registry
 from end2_tf.console import Answer
 from end2_tf.errors import ConfigError, WorkdirError, unknown
 from end2_tf.flags import FLAGS
@@ -71,7 +71,7 @@ _NEXT |= {"export": "serve"}
 def _next(stage: str) -> str:
     """Returns the command that goes on from this one, with another stage."""
     given, is_value = [], False
-    for part in sys.argv[1:]:
+    for part in flags.given():
         if not is_value and part not in ("--stage", "-stage") and not part.startswith(("--stage=", "-stage=")):
             given.append(part)
         is_value = part in ("--stage", "-stage")
@@ -115,7 +115,7 @@ def _run_workers(strategy: distribution.Strategy, chosen: tuple[str, ...]) -> An
             "run without --strategy."
         )
     resolve()  # what is wrong is said once
-    code = gang.run([sys.executable, "-P", "-m", "end2_tf", *sys.argv[1:]], strategy.num or 1)
+    code = gang.run([sys.executable, "-P", "-m", "end2_tf", *flags.given()], strategy.num or 1)
     return Answer(exit_code=code)  # the first process has said all
 
 
@@ -135,7 +135,7 @@ def resolve() -> stages.Run:
     experiment = config.override(experiment, list(FLAGS["set"].value or []))
     if FLAGS.seed is not None:
         experiment = config.override(experiment, {"seed": FLAGS.seed})
-    return _run(name, experiment, _root(name), shlex.join(["python", "main.py", *sys.argv[1:]]))
+    return _run(name, experiment, _root(name), shlex.join(["python", "main.py", *flags.given()]))
 
 
 def _root(name: str) -> Workdir:

@@ -135,6 +135,7 @@ COMMANDS: dict[str, tuple[str, set[str]]] = {  # by name: how it is asked for, a
     "write_inputs": ("--write_inputs", {"write_inputs", *_RUNS}),
     "run": ("--experiment", {"stage", "members", *_RUNS, *_TRAINS}),
 }
+_given: list[str] = []  # the command line that FLAGS were read from
 _EVERYWHERE = {"quiet", "json", "help"}
 
 
@@ -144,6 +145,7 @@ def read(argv: Sequence[str]) -> str:
     Raises:
         ConfigError: a flag that there isn't, a value that it can't have, or one that the command has no use for.
     """
+    _given[:] = argv[1:]
     FLAGS.unparse_flags()
     for name in FLAGS:
         FLAGS[name].unparse()
@@ -169,6 +171,11 @@ def read(argv: Sequence[str]) -> str:
                 f"--{name} is given, but {asked} has no use for it. Leave it out; it is for {', '.join(others)}."
             )
     return command
+
+
+def given() -> list[str]:
+    """Returns the arguments that FLAGS were read from."""
+    return list(_given)
 
 
 def _command() -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from end2_tf import cli, commands
+from end2_tf import cli, commands, flags
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -206,7 +206,7 @@ def test_json_of_an_error_has_its_kind_and_exit_code(capsys):
 
 
 @pytest.mark.parametrize("part", [["--stage=transfer"], ["--stage", "transfer"]])
-def test_the_next_command_is_this_one_with_another_stage(monkeypatch, part):
-    monkeypatch.setattr(sys, "argv", ["main.py", *part, "--experiment=spirals_mlp_end2", "--set", "data.name=a b"])
+def test_the_next_command_is_this_one_with_another_stage(part):
+    flags.read(["main.py", *part, "--experiment=spirals_mlp_end2", "--set", "data.name=a b"])
     expected = "python main.py --stage=student --experiment=spirals_mlp_end2 --set 'data.name=a b'"
     assert commands._next("student") == expected
