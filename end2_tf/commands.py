@@ -47,6 +47,8 @@ def run(chosen: tuple[str, ...]) -> Answer:
     root = run.root.path
     run.say(f"{run.name} in {root}" + (" (smoke: a small version)" if FLAGS.smoke else ""))
     outcomes = run.run(chosen)
+    if not distribution.is_chief():
+        return Answer()  # the chief says all
     data: dict[str, Any] = {"experiment": run.name, "workdir": root, "stages": outcomes}
     lines = []
     if chosen[-1] in ("evaluate", "report"):
@@ -69,13 +71,14 @@ _NEXT |= {"export": "serve"}
 
 
 def _next(stage: str) -> str:
-    """Returns the command that goes on from this one, with another stage."""
-    given, is_value = [], False
+    """Returns the command that goes on from this one, with another stage, for people."""
+    kept, is_value = [], False
     for part in flags.given():
-        if not is_value and part not in ("--stage", "-stage") and not part.startswith(("--stage=", "-stage=")):
-            given.append(part)
-        is_value = part in ("--stage", "-stage")
-    return shlex.join(["python", "main.py", f"--stage={stage}", *given])
+        name, is_whole, _ = part.lstrip("-").partition("=")
+        if not is_value and name not in ("stage", "json"):
+            kept.append(part)
+        is_value = part.startswith("-") and name == "stage" and not is_whole
+    return shlex.join(["python", "main.py", f"--stage={stage}", *kept])
 
 
 def _describe(run: stages.Run) -> Answer:

@@ -205,7 +205,7 @@ def test_json_of_an_error_has_its_kind_and_exit_code(capsys):
     assert json.loads(out)["error"]["exit_code"] == code == 2
 
 
-@pytest.mark.parametrize("part", [["--stage=transfer"], ["--stage", "transfer"]])
+@pytest.mark.parametrize("part", [["--stage=transfer"], ["--stage", "transfer"], ["-stage=transfer", "--json"]])
 def test_the_next_command_is_this_one_with_another_stage(part):
     flags.read(["main.py", *part, "--experiment=spirals_mlp_end2", "--set", "data.name=a b"])
     expected = "python main.py --stage=student --experiment=spirals_mlp_end2 --set 'data.name=a b'"
