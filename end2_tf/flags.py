@@ -132,7 +132,7 @@ COMMANDS: dict[str, tuple[str, set[str]]] = {  # by name: how it is asked for, a
     "serve": (f"--stage={SERVE}", {"stage", "zoo", "models", "port", "grpc_port", *_RUNS, *_TRAINS}),
     "query": (f"--stage={QUERY}", {"stage", "server", *_PREDICTS}),
     "predict": ("--zoo", {"zoo_dir", *_PREDICTS}),
-    "write_inputs": ("--write_inputs", {"write_inputs", *_RUNS}),
+    "write_inputs": ("--write_inputs", {"write_inputs", *_RUNS, *_TRAINS} - {"describe"}),
     "run": ("--experiment", {"stage", "members", *_RUNS, *_TRAINS}),
 }
 _given: list[str] = []  # the command line that FLAGS were read from
