@@ -573,7 +573,7 @@ def test_command_line(tmp_path, capsys):
     assert "--experiment is given, but --compare has no use for it." in capsys.readouterr().err
     assert cli.main(["main.py", f"--compare={tmp_path / 'nothing'}"]) == 3
     assert "no run was finished there" in capsys.readouterr().err
-    assert cli.main(["main.py", "--compare="]) == 2
+    assert cli.main(["main.py", "--compare=,"]) == 2
     assert "names no workdir" in capsys.readouterr().err
 
 
