@@ -119,7 +119,7 @@ def test_two_processes_train_the_student_of_one(recorded, tmp_path):
     folder, alone = recorded
     shutil.copytree(folder, tmp_path / "two")
     said = _do(tmp_path / "two", "--stage=student", "--strategy=workers:2")
-    assert said.count("1 students") == 1  # only one of them speaks
+    assert said.count("/student: 1 student\n") == 1  # only one of them speaks
     for a, b in zip(_weights(tmp_path / "two"), alone, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5)
 
