@@ -138,7 +138,8 @@ class Ensemble:
     optimizer: Optimizer = Optimizer()
     augmentation: Augmentation = Augmentation()
     engine: Literal["auto", "stacked", "sequential"] = "auto"
-    models: Annotated[str, Field(min_length=1)] | None = None  # a glob of Keras files to use instead of training any
+    # Keras files to use instead of training any: a glob, each file a member, or one file that is an ensemble.
+    models: Annotated[str, Field(min_length=1)] | None = None
     # What networks of any framework said: an .npz file or a folder of .npy files, see end2_tf.ensemble.recorded.
     predictions: Annotated[str, Field(min_length=1)] | None = None
     # Trains under bfloat16 where the hardware has it; weights, saved models and predictions are float32.

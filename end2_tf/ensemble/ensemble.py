@@ -173,6 +173,11 @@ class StackedEnsemble(Ensemble):
         self._predict = tf.function(self.logits, reduce_retracing=True)
 
     @classmethod
+    def from_model(cls, model: EnsembleModel) -> StackedEnsemble:
+        """Takes the members of a model that is an ensemble."""
+        return cls(model.member, [np.asarray(stack) for stack in model.stacks])
+
+    @classmethod
     def from_members(cls, members: Sequence[keras.Model]) -> StackedEnsemble:
         """Stacks members of one architecture."""
         rows = [m.get_weights() for m in members]
@@ -188,8 +193,7 @@ class StackedEnsemble(Ensemble):
         return member
 
     def _first(self, num_members: int) -> StackedEnsemble:
-        stacks = [np.asarray(stack)[:num_members] for stack in self.model.stacks]
-        return StackedEnsemble(self.model.member, stacks)
+        return StackedEnsemble(self.model.member, [np.asarray(stack)[:num_members] for stack in self.model.stacks])
 
     def logits(self, inputs: Any) -> tf.Tensor:
         return _as_logits(self.model(inputs, training=False), self._are_probabilities[0])
@@ -212,7 +216,8 @@ def load(pattern: str) -> Ensemble:
     """Opens a user's own Keras files as an ensemble.
 
     Args:
-        pattern: A glob, for instance `members/*.keras`; members are taken in alphabetical order.
+        pattern: A glob, for instance `members/*.keras`; members are taken in alphabetical order. Or one file with an
+            `EnsembleModel`, as the `model.keras` of a published ensemble is.
 
     Raises:
         ModelError: no file matches, one can't be opened, or the models don't fit together; names the file.
@@ -225,8 +230,14 @@ def load(pattern: str) -> Ensemble:
     members = []
     for path in paths:
         members.append(keras_files.load(Path(path), what=path, error=ModelError, advice=_ADVICE, compile=False))
+    ensembles = [path for path, model in zip(paths, members, strict=True) if isinstance(model, EnsembleModel)]
+    if ensembles and len(paths) > 1:
+        raise ModelError(
+            f"{ensembles[0]} is a whole ensemble, and ensemble.models, {pattern!r}, matches {len(paths)} files. "
+            "Give that file alone, or files with one member each."
+        )
     try:
-        return Ensemble(members)
+        return StackedEnsemble.from_model(members[0]) if ensembles else Ensemble(members)
     except ModelError as error:
         raise ModelError(f"{error} Files: {', '.join(paths)}.") from None
 

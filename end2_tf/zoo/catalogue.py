@@ -99,11 +99,9 @@ def open_ensemble(place: Place, name: str) -> StackedEnsemble:
         there = f"Its ensemble is {teacher!r}." if teacher in place.index.entries else "Its ensemble isn't published."
         raise ZooError(f"the entry {name!r} is a {kind}, not an ensemble. {there} Open this one with zoo.load.")
     model = open_model(place, name)
-    import numpy as np
-
     from end2_tf.ensemble import StackedEnsemble
 
-    return StackedEnsemble(model.member, [np.asarray(stack) for stack in model.stacks])
+    return StackedEnsemble.from_model(model)
 
 
 def check(name: str, *, reproduce: bool = False, source: Source = None, cache: Source = None) -> None:

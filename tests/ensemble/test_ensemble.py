@@ -119,6 +119,21 @@ def test_load_own_files(tmp_path):
         load(str(tmp_path / "*.h5"))
 
 
+@pytest.mark.parametrize("make", [_mlp, _cnn])
+def test_load_a_file_that_is_an_ensemble(tmp_path, make):
+    members = [make(seed) for seed in range(3)]
+    StackedEnsemble.from_members(members).as_model().save(tmp_path / "model.keras")
+    loaded = load(str(tmp_path / "model.keras"))
+    inputs = np.random.default_rng(0).normal(size=(4, *loaded.input_shape))
+    np.testing.assert_allclose(loaded.predict_logits(inputs), _expected(members, inputs), atol=1e-5)
+    assert [member.output_shape for member in loaded] == [(None, 3)] * 3
+
+    members[0].save(tmp_path / "alone.keras")
+    with pytest.raises(ModelError, match=r"model\.keras is a whole ensemble, .*matches 2 files\. Give that file alone"):
+        load(str(tmp_path / "*.keras"))
+
+
+
 @pytest.mark.parametrize("closing", ["softmax", "log_softmax"])
 def test_fresh_copy_returns_logits_and_new_weights(closing):
     model = _mlp(0, closing=closing)
