@@ -58,7 +58,19 @@ def auroc(seed, dataset, kind):
 
 
 def write(
-    root, models, *, data="spirals", extra=(), gaps=(), kept=None, split="test", shifted=(), ensemble=None, **results
+    root,
+    models,
+    *,
+    data="spirals",
+    path=None,
+    extra=(),
+    gaps=(),
+    kept=None,
+    split="test",
+    shifted=(),
+    ensemble=None,
+    methods=None,
+    **results,
 ):
     """Writes a finished run.
 
@@ -66,12 +78,13 @@ def write(
         root: Its workdir.
         models: Names and arrays, as `model` returns them.
         data: The data set's name.
+        path: Of own data.
         extra: Further rows, (model, dataset, metric, value).
         gaps: Shares of gaps, (model, metric, share).
         kept: How many seeds' arrays are on disk; all by default.
         split: That of the evaluation.
         shifted: OOD sets that are shifted sets too.
-        ensemble: The config's part of that name.
+        ensemble, methods: The config's parts of these names.
         **results: Further fields of results.json.
     """
     ood = [name.split("/")[0] for name in next(iter(models.values()))[0] if name.endswith("/total_uncertainty")][1:]
@@ -107,8 +120,9 @@ def write(
     content = {
         "experiment": f"{data}_mlp_end2",
         "config": {
-            "data": {"name": data},
+            "data": {"name": data, "path": path},
             "ensemble": ensemble or {"backbone": "mlp"},
+            "methods": methods or {},
             "student": {"epochs": 7},
             "evaluation": {"split": split},
         },
@@ -389,12 +403,34 @@ def test_the_best_score_of_two_models_without_knowledge_is_total_and_said_once(t
     assert "knowledge" not in line
 
 
-def test_members_that_were_brought_are_said_to_be(tmp_path):
-    ensemble = {"backbone": "auto", "models": "members/*.keras"}
+@pytest.mark.parametrize("brought", [{"models": "members/*.keras"}, {"predictions": "said.npz"}])
+def test_members_that_were_brought_are_said_to_be(tmp_path, brought):
+    ensemble = {"backbone": "auto", **brought}
     root = write(tmp_path / "run", {"end": model(0.1, 1.0), "end2": model(0.1, 1.0, 1.0)}, ensemble=ensemble)
     text = page.build([root], tmp_path / "out", 50).read_text(encoding="utf-8")
     assert "an ensemble of 5 networks that were brought, not trained here." in text
     assert "(auto)" not in text
+
+
+def test_the_labels_in_students_targets_are_told(tmp_path):
+    methods = {
+        "single_matched": {"loss": "cross_entropy"},
+        "end": {"loss": "ensemble_distillation", "labels": 0.3},
+        "end2_nll": {"loss": "dirichlet_nll", "labels": 0.0},
+        "end2": {"loss": "mean_precision", "labels": 0.3},
+    }
+    models = {name: found for name, found in full().items() if name in methods}
+    text = page.build([write(tmp_path / "run", models, methods=methods)], tmp_path / "out", 50).read_text("utf-8")
+    assert "The label's share in the target of the mean: 0.3 for EnD, EnD²; 0 for EnD² (NLL)." in text
+    none = {name: {**method, "labels": 0.0} for name, method in methods.items()}
+    text = page.build([write(tmp_path / "none", models, methods=none)], tmp_path / "out", 50).read_text("utf-8")
+    assert "The label's share" not in text
+
+
+def test_runs_of_own_data_are_told_apart_by_their_files(tmp_path):
+    paths = ["some/birds.npz", "other/fish.npz"]
+    roots = [write(tmp_path / str(i), full(), data="own_data", path=path) for i, path in enumerate(paths)]
+    assert [run.name for run in runs.read(roots)] == ["own_data_birds_mlp", "own_data_fish_mlp"]
 
 
 def _checks(tmp_path, models=None, **options):

@@ -8,7 +8,7 @@ import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from end2_tf import tables, workdir
+from end2_tf import registry, tables, workdir
 from end2_tf.compare import answer, differences, picture, targets
 from end2_tf.compare.differences import BEST, Difference, amount
 from end2_tf.compare.runs import KINDS, Run, read
@@ -122,12 +122,13 @@ def _facts(run: Run) -> list[str]:
     members, student = config.get("ensemble", {}), config.get("student", {})
     sizes = ", ".join(f"{name} {count:,}" for name, count in found["counts"].items())
     facts = [f"`{found['experiment']}`:"]
-    if members.get("models"):
+    if run.is_brought:
         facts.append(f"an ensemble of {run.evaluation.num_members} networks that were brought, not trained here.")
     elif members.get("backbone"):
         facts.append(f"an ensemble of {run.evaluation.num_members} ({members['backbone']}).")
     if student.get("epochs"):
         facts.append(f"Every student was trained for {student['epochs']} epochs.")
+    facts += _labels(run)
     facts.append(f"Examples: {sizes}.")
     if "--smoke" in found["command"].split():
         facts.append("**A smoke run: a try of the machinery, too small to answer anything.**")
@@ -136,6 +137,19 @@ def _facts(run: Run) -> list[str]:
         names = ", ".join(f"{run.label(m)} {run.num_arrays(m)} of {run.num_seeds(m)}" for m in fewer)
         facts.append(f"Differences and intervals are of the seeds whose predictions were kept: {names}.")
     return facts
+
+
+def _labels(run: Run) -> list[str]:
+    """Returns how much of the true label was in what students of the ensemble learned; it isn't alike for all losses."""
+    methods = run.config.get("methods", {})
+    shares: dict[float, list[str]] = {}
+    for model in run.models:
+        if model in methods and not registry.is_on_labels(methods[model]["loss"]):
+            shares.setdefault(methods[model].get("labels", 0.0), []).append(run.label(model))
+    if not any(shares):
+        return []
+    told = "; ".join(f"{share:g} for {', '.join(shares[share])}" for share in sorted(shares, reverse=True))
+    return [f"The label's share in the target of the mean: {told}."]
 
 
 def results(run: Run) -> Table:

@@ -57,10 +57,17 @@ class Run:
 
     @functools.cached_property
     def name(self) -> str:
-        """Data set and backbone of the members; "own" for members that were brought."""
+        """Data set, own file's name and backbone of the members, as in a zoo; "own" for members that were brought."""
+        data = self.config.get("data", {})
+        file = Path(data["path"]).stem if data.get("path") else ""
+        backbone = "own" if self.is_brought else self.config.get("ensemble", {}).get("backbone", "")
+        return "_".join(part for part in (data.get("name", self.root.name), file, backbone) if part)
+
+    @property
+    def is_brought(self) -> bool:
+        """Whether the members were made elsewhere."""
         members = self.config.get("ensemble", {})
-        backbone = "own" if members.get("models") else members.get("backbone", "")
-        return "_".join(part for part in (self.config.get("data", {}).get("name", self.root.name), backbone) if part)
+        return bool(members.get("models") or members.get("predictions"))
 
     @functools.cached_property
     def models(self) -> list[str]:
