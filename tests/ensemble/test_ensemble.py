@@ -133,7 +133,6 @@ def test_load_a_file_that_is_an_ensemble(tmp_path, make):
         load(str(tmp_path / "*.keras"))
 
 
-
 @pytest.mark.parametrize("closing", ["softmax", "log_softmax"])
 def test_fresh_copy_returns_logits_and_new_weights(closing):
     model = _mlp(0, closing=closing)
