@@ -140,7 +140,7 @@ def _facts(run: Run) -> list[str]:
 
 
 def _labels(run: Run) -> list[str]:
-    """Returns how much of the true label was in what students of the ensemble learned; it isn't alike for all losses."""
+    """Returns how much of the true label was in what students of the ensemble learned; losses differ in that."""
     methods = run.config.get("methods", {})
     shares: dict[float, list[str]] = {}
     for model in run.models:
