@@ -2,8 +2,8 @@
 
 python benchmarks/run.py [--only=stacked,startup] [--quick]
 
-With `--only` the other benchmarks' rows stay as they are; with `--quick` nothing is written. The exit code is 1 if a
-benchmark failed; a missed target is none.
+Rows are written after each; with `--only` the other benchmarks' stay as they are, with `--quick` nothing is written. The
+exit code is 1 if a benchmark failed; a missed target is none.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if unknown := [name for name in names if name not in BENCHMARKS]:
         print(f"error: --only has {unknown[0]!r}. Allowed: {', '.join(BENCHMARKS)}.", file=sys.stderr)
         return 2
-    found: dict[str, list[dict[str, str]]] = {}
-    failed = []
+    failed: list[str] = []
+    began = time.monotonic()
     for name in names:
         print(f"\n{name}", flush=True)
         started = time.monotonic()
@@ -62,14 +62,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             ]
             if _start(command):
                 failed.append(name)
-            else:
-                found[name] = json.loads(rows.read_text(encoding="utf-8"))
+            elif not given.quick:
+                _keep(name, json.loads(rows.read_text(encoding="utf-8")))
         print(f"{name}: {time.monotonic() - started:.0f} s", flush=True)
-    if not given.quick:
-        kept = {} if not RESULTS.is_file() else _read(RESULTS)
-        merged = [row for name in BENCHMARKS for row in found.get(name, kept.get(name, []))]
-        timing.write_csv(merged, RESULTS)
-        _write_readme(merged)
+    print(f"\nall: {(time.monotonic() - began) / 60:.1f} min", flush=True)
     if failed:
         print(f"error: failed: {', '.join(failed)}. Run one alone to see why.", file=sys.stderr)
     return 1 if failed else 0
@@ -77,6 +73,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _start(command: Sequence[str]) -> int:
     return subprocess.run(command, check=False).returncode
+
+
+def _keep(name: str, rows: list[dict[str, str]]) -> None:
+    """Writes a benchmark's rows beside those of the others."""
+    known = {} if not RESULTS.is_file() else _read(RESULTS)
+    merged = [row for each in BENCHMARKS for row in (rows if each == name else known.get(each, []))]
+    timing.write_csv(merged, RESULTS)
+    _write_readme(merged)
 
 
 def _read(path: Path) -> dict[str, list[dict[str, str]]]:

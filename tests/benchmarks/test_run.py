@@ -59,6 +59,20 @@ def test_rows_of_all_are_written_and_shown(started):
     assert "ours / theirs" in run.README.read_text()
 
 
+def test_what_was_measured_is_kept_where_a_later_one_is_interrupted(started, monkeypatch):
+    start = run._start
+
+    def interrupted(command):
+        if Path(command[1]).stem == "stacked":
+            raise KeyboardInterrupt
+        return start(command)
+
+    monkeypatch.setattr(run, "_start", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run.main(["--only=startup,stacked"])
+    assert "| `startup` | help |" in run.README.read_text()
+
+
 def test_one_that_fails_is_named_and_a_try_writes_nothing(started, capsys):
     assert run.main(["--only=startup,measures", "--quick"]) == 1
     assert "failed: measures." in capsys.readouterr().err
