@@ -2,8 +2,8 @@
 
 python benchmarks/run.py [--only=stacked,startup] [--quick]
 
-Rows are written after each; with `--only` the other benchmarks' stay as they are, with `--quick` nothing is written. The
-exit code is 1 if a benchmark failed; a missed target is none.
+Rows are written after each; with `--only` the other benchmarks' stay as they are, with `--quick` nothing is written.
+The exit code is 1 if a benchmark failed; a missed target is none.
 """
 
 from __future__ import annotations
