@@ -85,7 +85,7 @@ def _write_data(path: Path) -> None:
     from end2_tf.data import dataset
 
     data = dataset.load(registry.experiments()["spirals_mlp_end2"].data, data_dir=None, download=False, seed=0)
-    mean, std = data.train.inputs.mean(axis=0), data.train.inputs.std(axis=0)  # ours standardise by a layer, peers don't
+    mean, std = data.train.inputs.mean(axis=0), data.train.inputs.std(axis=0)  # ours have a layer for it
     np.savez(
         path,
         x_train=np.asarray((data.train.inputs - mean) / std, np.float32),
