@@ -6,6 +6,7 @@ import keras
 
 from end2_tf.config import Count as Units
 from end2_tf.config import ShareBelowOne as Share
+from end2_tf.errors import ConfigError
 
 WIDTHS = ("filters", "dense")  # what the study `capacity` scales
 
@@ -15,7 +16,7 @@ def logits(
     num_classes: int,
     *,
     filters: tuple[Units, ...] = (16, 32, 64),
-    convolutions: Units = 1,
+    convolutions: tuple[Units, ...] = (1,),
     dense: Units = 64,
     dropout: Share = 0.0,
     batch_norm: bool = False,
@@ -25,14 +26,23 @@ def logits(
     Args:
         features: Normalised images, (batch, height, width, channels).
         filters: Of each block; the image halves after each.
-        convolutions: Per block.
+        convolutions: Of each block, or one number for all.
         dense: Units of the layer before the logits.
         dropout: Share dropped before and after the dense layer.
         batch_norm: Batch normalisation after each convolution; momentum .9, which settles within an epoch.
+
+    Raises:
+        ConfigError: `convolutions` has more or fewer numbers than there are blocks.
     """
+    numbers = convolutions * len(filters) if len(convolutions) == 1 else convolutions
+    if len(numbers) != len(filters):
+        raise ConfigError(
+            f"convolutions is {list(numbers)}, but filters has {len(filters)} blocks. Allowed: one for each, or "
+            "one for all."
+        )
     x = features
-    for width in filters:
-        for _ in range(convolutions):
+    for width, number in zip(filters, numbers, strict=True):
+        for _ in range(number):
             x = keras.layers.Conv2D(width, 3, padding="same", use_bias=not batch_norm)(x)
             if batch_norm:
                 x = keras.layers.BatchNormalization(momentum=0.9, synchronized=True)(x)

@@ -20,7 +20,7 @@ EXPERIMENTS = {
         ),
         ensemble=Ensemble(
             backbone="cnn",
-            options={"filters": [32, 64, 128], "convolutions": 2, "dense": 128, "dropout": 0.3},  # 550k weights
+            options={"filters": [32, 64, 128], "convolutions": [2], "dense": 128, "dropout": 0.3},  # 550k weights
             num_members=8,
             epochs=30,
             augmentation=Augmentation(flip=True),

@@ -115,6 +115,12 @@ def test_vgg16_of_another_width():
     assert kernels == [4, 4, 8, 8, *[16] * 3, *[32] * 6, 8, 8, 10]
 
 
+@pytest.mark.parametrize(("given", "expected"), [([2], [2, 2, 4, 4, 8, 8]), ([1, 1, 2], [2, 4, 8, 8])])
+def test_convolutions_of_a_block(given, expected):
+    layers = _build("cnn", filters=[2, 4, 8], convolutions=given).layers
+    assert [layer.filters for layer in layers if isinstance(layer, keras.layers.Conv2D)] == expected
+
+
 @pytest.mark.parametrize("sine", ["none", "first", "last"])
 def test_sine_takes_the_place_of_one_relu(sine):
     model = _build("mlp", num_classes=3, hidden=[8, 8], sine=sine)
@@ -145,6 +151,13 @@ def test_auto_suits_the_inputs():
         ("mlp", (2,), {"hidden": [0]}, r"hidden\.0 is 0"),
         ("cnn", (2,), {}, r"can't be built for inputs of shape \(2,\)"),
         ("cnn", (4, 4, 1), {"filters": [2, 2, 2, 2]}, "can't be built"),
+        (
+            "cnn",
+            (8, 8, 1),
+            {"filters": [2, 2], "convolutions": [1, 2, 1]},
+            r"options\.convolutions is \[1, 2, 1\], but",
+        ),
+        ("cnn", (8, 8, 1), {"convolutions": [1, 0, 1]}, r"convolutions\.1 is 0"),
         ("vgg17", (32, 32, 3), {}, "Did you mean 'vgg16'"),
     ],
 )

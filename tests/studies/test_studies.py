@@ -167,7 +167,7 @@ def test_capacity_scales_the_students_width_and_keeps_its_other_options():
     _, found = made("capacity", "cifar10_cnn_end2")
     assert found["width × 0.5"].student.options == {
         "filters": [16, 32, 64],
-        "convolutions": 2,
+        "convolutions": [2],
         "dense": 64,
         "dropout": 0.3,
     }
