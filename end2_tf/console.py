@@ -41,6 +41,11 @@ def speaker(*, as_json: bool) -> TextIO:
     return sys.stderr if as_json else sys.stdout
 
 
+def counted(num: int, what: str) -> str:
+    """Returns a number and what it counts, for instance "1 member" or "2 members"."""
+    return f"{num} {what}{'' if num == 1 else 's'}"
+
+
 def paint(text: str, style: str, stream: TextIO) -> str:
     """Returns a text in bold, dim, red or green where the stream is a terminal that is to show it, else as it is.
 

@@ -177,7 +177,7 @@ class Run(Trainer):
         artefact = self.plan.ensemble
         manifest = artefact.manifest()
         if manifest is not None:
-            return True, artefact.path, _counted(manifest["num_members"], "member")
+            return True, artefact.path, console.counted(manifest["num_members"], "member")
         self.prepare()
         from end2_tf import ensemble
 
@@ -202,7 +202,7 @@ class Run(Trainer):
         artefact.finish(seconds=time.monotonic() - started, **details)
         for lock in artefact.path.glob(".member_*.lock"):
             lock.unlink(missing_ok=True)
-        return False, artefact.path, _counted(details["num_members"], "member")
+        return False, artefact.path, console.counted(details["num_members"], "member")
 
     def _train_members(self, folder: Path) -> None:
         from end2_tf import ensemble
@@ -216,7 +216,7 @@ class Run(Trainer):
             if ensemble.engine(settings, self.data) == "stacked":
                 self._train_stack(folder, missing)
                 return
-            what, before = f"training {len(mine)} members", len(mine) - len(missing)
+            what, before = f"training {console.counted(len(mine), 'member')}", len(mine) - len(missing)
             if settings.kind == "dropout":
                 what, missing, before = "training the network that members are draws of", [0], 0
             together = Together(self.progress, what, before, before + len(missing))
@@ -236,7 +236,7 @@ class Run(Trainer):
             )
         if self.placement.launch is not None:
             self.say("          members of this architecture are stacked: they train together, here")
-        what = f"training {_counted(len(missing), 'member')}"
+        what = f"training {console.counted(len(missing), 'member')}"
         self.progress(what, 0, self.experiment.ensemble.epochs, {})
         ensemble.train_stack(
             self.experiment.ensemble,
@@ -346,7 +346,7 @@ class Run(Trainer):
         missing = {a.path: Task("student", seed, method) for method, seed, a in students if a.manifest() is None}
         tasks = list(missing.values())  # two methods of the same settings are one student
         if not tasks:
-            return True, self.root.path / "student", _counted(len(students), "student")
+            return True, self.root.path / "student", console.counted(len(students), "student")
         self.prepare()
         if any(self.plan.is_distilled(task.method) for task in tasks):
             for artefact in {a.digest: a for task in tasks for a in self.plan.recordings(task.method)}.values():
@@ -358,8 +358,8 @@ class Run(Trainer):
             name = f"{task.method}, seed {task.number} ({tasks.index(task) + 1} of {len(tasks)})"
             return lambda what, done, of, row: self.progress(f"{name}: {what}", done, of, row)
 
-        self.placement.do(self, tasks, f"training {_counted(len(tasks), 'student')}", alone)
-        return False, self.root.path / "student", _counted(len(students), "student")
+        self.placement.do(self, tasks, f"training {console.counted(len(tasks), 'student')}", alone)
+        return False, self.root.path / "student", console.counted(len(students), "student")
 
     def run_evaluate(self) -> tuple[bool, Path, str]:
         artefact = self.plan.evaluation
@@ -463,10 +463,6 @@ class Run(Trainer):
                     f"else. Run --stage={stage} first, without TF_CONFIG."
                 )
             self.run_stage(stage)
-
-
-def _counted(num: int, what: str) -> str:
-    return f"{num} {what}{'' if num == 1 else 's'}"
 
 
 def versions() -> dict[str, str]:

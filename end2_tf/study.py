@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from end2_tf import study_tables, workdir
+from end2_tf import console, study_tables, workdir
 from end2_tf.grid import COLUMNS, Study
 from end2_tf.progress import Report
 from end2_tf.stages import Run
@@ -113,9 +113,9 @@ class StudyRun:
             return lambda what, done, of, figures: self.first.progress(f"{name}: {what}", done, of, figures)
 
         self.first.variants = dict(self.runs)
-        self.first.placement.do(self.first, tasks, f"training {len(tasks)} students", alone)
+        self.first.placement.do(self.first, tasks, f"training {console.counted(len(tasks), 'student')}", alone)
         self.first.progress.end()
-        self.say(f"student   {time.monotonic() - started:<4.0f} s     {len(tasks)} students")
+        self.say(f"student   {time.monotonic() - started:<4.0f} s     {console.counted(len(tasks), 'student')}")
 
     def _cost(self, task: Task) -> float:
         """Returns how many times a student sees the training set, auxiliary inputs counted."""
