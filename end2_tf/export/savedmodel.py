@@ -63,8 +63,7 @@ def write(
     with tempfile.TemporaryDirectory(prefix=".exporting-", dir=parent) as temporary:
         folder = Path(temporary) / str(last + 1)
         endpoints = signatures.endpoints(model, inputs.shape[1:], thresholds)
-        archive = keras.export.ExportArchive()
-        archive.track(model)
+        archive = keras.export.ExportArchive()  # functions bring their variables; tracking the model stores them twice
         for name, (function, specs) in endpoints.items():
             archive.add_endpoint(name, function, input_signature=specs)
         archive.write_out(folder, verbose=False)

@@ -38,6 +38,7 @@ def endpoints(model: keras.Model, shape: tuple[int, ...], thresholds: Thresholds
     dtype = tf.uint8 if is_image else tf.float32
     spec = tf.TensorSpec((None, *shape), dtype, name=INPUTS)
 
+    @tf.function(input_signature=[spec], autograph=False)  # a graph of its own, which all signatures call
     def predict(inputs: tf.Tensor) -> Outputs:
         return measures(model, inputs)
 

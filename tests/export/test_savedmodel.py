@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
+from tensorflow.core.protobuf import saved_model_pb2
 
 from end2_tf import backbones, uncertainty, workdir
 from end2_tf.ensemble import StackedEnsemble
@@ -61,6 +62,17 @@ def test_a_version_is_written_once_and_never_again(exported):
     assert all(path.read_bytes() == content for path, content in before.items())
     assert not list(folder.glob(".exporting-*"))
     assert not (folder / "2" / savedmodel.LITE).exists()
+
+
+def test_weights_and_graph_are_stored_once(exported):
+    folder, model = exported
+    stored = tf.train.list_variables(str(folder / "1" / "variables" / "variables"))
+    assert sorted(tuple(shape) for name, shape in stored if shape) == sorted(tuple(w.shape) for w in model.weights)
+    proto = saved_model_pb2.SavedModel.FromString((folder / "1" / "saved_model.pb").read_bytes())
+    functions = proto.meta_graphs[0].graph_def.library.function
+    sizes = sorted((len(function.node_def) for function in functions), reverse=True)
+    assert sizes[0] > 200  # what all signatures call
+    assert sizes[1] < 100
 
 
 def test_signatures_of_a_student(exported):
