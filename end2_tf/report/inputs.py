@@ -177,6 +177,11 @@ class Evaluation:
         """A model's name in pictures of predictions, where a single member is the first and no mean over members."""
         return "First member" if model == "single" else self.label(model)
 
+    def training_label(self, model: str) -> str:
+        """A model's name in pictures of trainings, where the ensemble's history is the mean of its members'."""
+        is_several = model == "ensemble" and (self.num_members or 0) > 1
+        return f"Members, mean of {self.num_members}" if is_several else self.label(model)
+
     def row(self, model: str, metric: str, dataset: str | None = None) -> dict[str, Any] | None:
         return self._index.get((model, metric, dataset or self.split))
 

@@ -30,7 +30,7 @@ def losses(evaluation: Evaluation) -> bytes:
     for ax, (model, history) in zip(grid.flat, histories.items(), strict=False):
         look = evaluation.style(model)
         ax.plot(history["epoch"], history["loss"], color=look.colour)
-        ax.set_title(evaluation.label(model))
+        ax.set_title(evaluation.training_label(model))
         ax.locator_params(nbins=5)
     for ax in grid[:, 0]:
         ax.set_ylabel("Training loss (nats)")
@@ -52,14 +52,15 @@ def shared(evaluation: Evaluation) -> bytes:
                 known = np.isfinite(history[column])
                 x, y = history["epoch"][known], history[column][known] * scale
                 above = 2.0 if look.line == "-" else 2.5  # dashes over lines, so that both show where they coincide
-                ax.plot(x, y, color=look.colour, linestyle=look.line, label=evaluation.label(model), zorder=above)
+                ax.plot(x, y, color=look.colour, linestyle=look.line, label=evaluation.training_label(model), zorder=above)
         ax.set_title(label)
         _scale(ax, column)
     _finish(grid, len(panels))
     handles: dict[str, Any] = {}
     for ax in grid.flat:
         handles |= {label: line for line, label in zip(*ax.get_legend_handles_labels(), strict=True)}
-    ordered = {m: handles[m] for m in map(evaluation.label, evaluation.histories) if m in handles}
+    labels = [evaluation.training_label(model) for model in evaluation.histories]
+    ordered = {label: handles[label] for label in labels if label in handles}
     fig.legend(ordered.values(), ordered.keys(), loc="outside lower center", ncols=4, handlelength=2.6)
     return style.png(fig)
 

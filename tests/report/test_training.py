@@ -46,6 +46,16 @@ def test_losses_have_panels_of_their_own(evaluation: Evaluation, drawn: list[Fig
     assert_array_equal(drawn[0].axes[1].get_lines()[0].get_xydata(), [[1, -2], [2, -3], [3, -4]])
 
 
+def test_the_ensembles_history_is_called_its_members(tmp_path: Path, drawn: list[Figure]):
+    (tmp_path / "results.json").write_text(json.dumps({"rows": [], "num_members": 7}), encoding="utf-8")
+    (tmp_path / "history").mkdir()
+    (tmp_path / "history" / "ensemble.csv").write_text(HEAD + "1,2.0,0.1,1,,0.50,1.5\n")
+    training.losses(Evaluation(tmp_path))
+    training.shared(Evaluation(tmp_path))
+    assert [ax.get_title() for ax in drawn[0].axes] == ["Members, mean of 7"]
+    assert [text.get_text() for text in drawn[1].legends[0].get_texts()] == ["Members, mean of 7"]
+
+
 def test_shared_panels(evaluation: Evaluation, drawn: list[Figure]):
     training.shared(evaluation)
     panels = {ax.get_title(): ax for ax in drawn[0].axes}
