@@ -52,7 +52,8 @@ def shared(evaluation: Evaluation) -> bytes:
                 known = np.isfinite(history[column])
                 x, y = history["epoch"][known], history[column][known] * scale
                 above = 2.0 if look.line == "-" else 2.5  # dashes over lines, so that both show where they coincide
-                ax.plot(x, y, color=look.colour, linestyle=look.line, label=evaluation.training_label(model), zorder=above)
+                name = evaluation.training_label(model)
+                ax.plot(x, y, color=look.colour, linestyle=look.line, label=name, zorder=above)
         ax.set_title(label)
         _scale(ax, column)
     _finish(grid, len(panels))
