@@ -12,6 +12,7 @@ from end2_tf.grid import COLUMNS, Study
 from end2_tf.progress import Report
 from end2_tf.stages import Run
 from end2_tf.tasks import Task
+from end2_tf.zoo import publish
 from end2_tf.zoo import results as zoo_results
 
 PAGES = "pages"  # the folder of a zoo that pages of studies are copied to
@@ -27,7 +28,7 @@ class StudyRun:
         study: Its values.
         runs: One of each variant, by label, all in the same workdir.
         command: The command line that repeats this, for the page.
-        zoo_dir: A zoo that page, numbers and picture are copied to.
+        zoo_dir: A zoo that page, numbers and picture are copied to, and whose README then links them.
         is_small: Whether the runs are small versions, whose numbers say nothing.
         say: Prints a line for the user.
     """
@@ -189,6 +190,8 @@ class StudyRun:
             note = place.parent / NOTES / f"{place.name}.md"
             text = note.read_text(encoding="utf-8") if place != places[0] and note.is_file() else ""
             workdir.write_text(place.with_name(f"{place.name}.md"), self.page(place.name, text))
+        if self.zoo_dir is not None:
+            publish.list_pages(self.zoo_dir)
         return self.root.path / f"{NAME}.md"
 
     def states(self) -> dict[str, str]:
@@ -198,7 +201,7 @@ class StudyRun:
         missing, found = self.missing(self.runs), {}
         for label, run in self.runs.items():
             num = len(missing.get(label, []))
-            to_do = f"{num} student{'' if num == 1 else 's'} to train" if num else "to evaluate"
+            to_do = f"{console.counted(num, 'student')} to train" if num else "to evaluate"
             found[label] = "up to date" if run.plan.evaluation.manifest() is not None else to_do
         return found
 

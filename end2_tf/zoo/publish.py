@@ -125,6 +125,16 @@ def refresh(zoo_dir: Path) -> None:
     _write_listing(zoo_dir, zoo_dir, folders, rows)
 
 
+def list_pages(zoo_dir: Path) -> None:
+    """Writes a zoo's README.md anew, which links its pages; vouches for nothing. Without entries nothing is written."""
+    folders = _folders(zoo_dir)
+    if folders:
+        described = [manifest.read_metadata(folder / METADATA) for folder in folders.values()]
+        sizes = {name: manifest.record(folder).bytes for name, folder in folders.items()}
+        page = cards.readme(described, results.read(zoo_dir / RESULTS), sizes, zoo_dir)
+        workdir.write_text(zoo_dir / README, page)
+
+
 @contextlib.contextmanager
 def _staging(zoo_dir: Path) -> Iterator[Path]:
     """Holds the zoo for one publisher; yields a new folder in it, which is gone afterwards."""

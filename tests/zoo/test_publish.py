@@ -161,6 +161,19 @@ def test_what_was_removed_is_gone_from_the_zoos_own_files_too(zoo_copy):
     assert PLANE[3] not in (zoo_copy / "README.md").read_text(encoding="utf-8")
 
 
+def test_a_new_page_is_linked_and_nothing_else_changes(zoo_copy, tmp_path):
+    (zoo_copy / STUDENT / "model.keras").write_bytes(b"altered: not vouched for")
+    before = _contents(zoo_copy)
+    (zoo_copy / "pages").mkdir(exist_ok=True)
+    (zoo_copy / "pages" / "new.md").write_text("# What pays\n")
+    publish.list_pages(zoo_copy)
+    after = _contents(zoo_copy)
+    assert {name for name in after if after[name] != before.get(name)} == {"README.md", "pages/new.md"}
+    assert b"- [What pays](pages/new.md)" in after["README.md"]
+    publish.list_pages(tmp_path / "pages alone")
+    assert not (tmp_path / "pages alone").exists()
+
+
 def test_publishing_again_gives_the_same_bytes(zoo_copy, few):
     before = _contents(zoo_copy)
     (zoo_copy / ".publishing-dead" / "x").mkdir(parents=True)  # left by a publisher that was killed
