@@ -12,7 +12,6 @@ from end2_tf.grid import COLUMNS, Study
 from end2_tf.progress import Report
 from end2_tf.stages import Run
 from end2_tf.tasks import Task
-from end2_tf.zoo import publish
 from end2_tf.zoo import results as zoo_results
 
 PAGES = "pages"  # the folder of a zoo that pages of studies are copied to
@@ -173,7 +172,7 @@ class StudyRun:
         small = ", a small version" if self.is_small else ""
         return ablation.draw(
             self.lines,
-            title=f"{self.study.title} ({self._sizes[study_tables.SPLIT]:,} {study_tables.SPLIT} inputs{small})",
+            title=f"{self.study.title.replace('`', '')} ({self._sizes[study_tables.SPLIT]:,} {study_tables.SPLIT} inputs{small})",
             inside=study_tables.SPLIT,
             sets=study_tables.ood_sets(self.lines),
             # Of many measures, pictures show the two that are compared everywhere; tables show all.
@@ -191,6 +190,8 @@ class StudyRun:
             text = note.read_text(encoding="utf-8") if place != places[0] and note.is_file() else ""
             workdir.write_text(place.with_name(f"{place.name}.md"), self.page(place.name, text))
         if self.zoo_dir is not None:
+            from end2_tf.zoo import publish  # with TensorFlow, which nothing else here needs
+
             publish.list_pages(self.zoo_dir)
         return self.root.path / f"{NAME}.md"
 

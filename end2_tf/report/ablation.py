@@ -82,10 +82,11 @@ def draw(
         rows = sum(-(-len(group) // _COLUMNS) for group in groups)
         height = 1.95 if axis is not None else 0.75 + _ROW * len(varied)
         fig = style.figure(_WIDTH, rows * height + 0.9)
-        grid = fig.subplots(rows, _COLUMNS, squeeze=False)
+        num_columns = min(_COLUMNS, max(map(len, groups)))
+        grid = fig.subplots(rows, num_columns, squeeze=False)
         places = _places(groups)
         for position, ax in enumerate(grid.flat):
-            row, column = divmod(position, _COLUMNS)
+            row, column = divmod(position, num_columns)
             panel = places.get((row, column))
             if panel is None:
                 ax.set_axis_off()

@@ -229,8 +229,12 @@ def _network(how: Method, experiment: Experiment) -> str:
     backbone = student.backbone or members.backbone
     inherited = members.options if backbone == members.backbone else {}
     options = (inherited if student.options is None else student.options) | how.options
-    if not members.models and (backbone, options) == (members.backbone, members.options):
-        return ""
+    if not members.models and backbone == members.backbone:
+        if options == members.options:
+            return ""
+        theirs, own = (each.get("dropout") for each in (members.options, options))
+        if None not in (theirs, own) and options == members.options | {"dropout": own}:  # the network is the same
+            return f" It has a dropout of {own:g}, where the members have {theirs:g}."
     return f" Its network isn't the members': {backbone}{_options(options)}."
 
 

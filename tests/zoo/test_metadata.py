@@ -33,6 +33,12 @@ def test_training_in_a_sentence(spirals, method, parts):
     assert ("auxiliary" in text) == method.endswith("_aux")
 
 
+def test_a_student_without_the_members_dropout_has_their_network():
+    text = metadata.training("end2_aux", registry.experiments()["fashion_mnist_cnn_end2"])
+    assert "It has a dropout of 0, where the members have 0.3." in text
+    assert "network isn't" not in text
+
+
 def test_each_auxiliary_source_is_named():
     text = metadata.training("end2_aux", registry.experiments()["fashion_mnist_mlp_end2"])
     assert "auxiliary inputs without labels (cifar100 and procedural)" in text
