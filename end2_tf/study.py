@@ -169,10 +169,10 @@ class StudyRun:
         """Returns the picture as PNG."""
         from end2_tf.report import ablation
 
-        small = ", a small version" if self.is_small else ""
+        title, small = self.study.title.replace("`", ""), ", a small version" if self.is_small else ""
         return ablation.draw(
             self.lines,
-            title=f"{self.study.title.replace('`', '')} ({self._sizes[study_tables.SPLIT]:,} {study_tables.SPLIT} inputs{small})",
+            title=f"{title} ({self._sizes[study_tables.SPLIT]:,} {study_tables.SPLIT} inputs{small})",
             inside=study_tables.SPLIT,
             sets=study_tables.ood_sets(self.lines),
             # Of many measures, pictures show the two that are compared everywhere; tables show all.
