@@ -20,9 +20,15 @@ EXPERIMENTS = {
         ),
         ensemble=Ensemble(
             backbone="cnn",
-            options={"filters": [32, 64, 128], "convolutions": [2], "dense": 128, "dropout": 0.3},  # 550k weights
+            options={  # 456k weights
+                "filters": [32, 64, 128, 128],
+                "convolutions": [1, 1, 1, 2],
+                "dense": 128,
+                "dropout": 0.3,
+                "batch_norm": True,
+            },
             num_members=8,
-            epochs=30,
+            epochs=24,
             augmentation=Augmentation(flip=True),
             optimizer=Optimizer(learning_rate=1e-3),
             mixed_precision=True,
@@ -39,6 +45,6 @@ EXPERIMENTS = {
             seeds_of={"end2_aux": 3},
             mixed_precision=True,
         ),
-        smoke={**SMOKE, "ensemble.options.filters": [16, 32, 64]},
+        smoke={**SMOKE, "ensemble.options.filters": [8, 16, 32, 32]},
     ),
 }

@@ -166,10 +166,11 @@ def test_capacity_scales_the_students_width_and_keeps_its_other_options():
     ]
     _, found = made("capacity", "cifar10_cnn_end2")
     assert found["width × 0.5"].student.options == {
-        "filters": [16, 32, 64],
-        "convolutions": [2],
+        "filters": [16, 32, 64, 64],
+        "convolutions": [1, 1, 1, 2],
         "dense": 64,
         "dropout": 0.3,
+        "batch_norm": True,
     }
     _, found = made("capacity", "cifar10_vgg16_end2")  # of whose width the experiment says nothing: 2048
     assert found["width × 0.25"].student.options == {"dropout": 0.3, "dense": 512}
