@@ -90,6 +90,20 @@ def test_bins_include_their_upper_edge(dtype):
     assert_allclose(curve.confidence[[2, 3, 6, 9]], [0.3, 0.4, 0.7, 1], rtol=1e-6)
 
 
+def test_the_least_confidence_is_in_the_first_bin():
+    curve = reliability_curve(np.full((3, 20), 1 / 20), [0, 1, 2])
+    assert curve.num_examples.tolist() == [3] + [0] * 14
+
+
+def test_there_are_15_bins_by_default():
+    probs, _ = predictions(1)
+    labels = np.array([np.random.default_rng(i).choice(4, p=p) for i, p in enumerate(probs)])
+    assert len(reliability_curve(probs, labels).num_examples) == 15
+    default, others = expected_calibration_error(probs, labels), (14, 16)
+    assert default == expected_calibration_error(probs, labels, 15)
+    assert default not in [expected_calibration_error(probs, labels, num) for num in others]
+
+
 def test_confidence_just_above_one_is_in_the_last_bin():
     probs = np.array([[1 + 1e-6, 0.0]], np.float32)
     assert reliability_curve(probs, [0], 5).num_examples.tolist() == [0, 0, 0, 0, 1]

@@ -25,10 +25,11 @@ def test_ties_share_their_mean_rank():
 
 
 @pytest.mark.parametrize("constant", [[2.0, 2.0, 2.0], [np.inf] * 3])
-def test_constants_give_nan(constant):
+def test_constants_give_nan_and_no_warning(constant, recwarn):
     assert np.isnan(rank_correlation(constant, [1, 2, 3]))
     assert np.isnan(rank_correlation([1, 2, 3], constant))
     assert np.isnan(rank_correlation([1.0], [2.0]))
+    assert not list(recwarn)
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,10 @@ def test_names_and_values(predictions):
     assert_allclose(got["prr"], 100 * (2 * got["misclassification_auroc"] - 1))
 
 
+def test_calibration_has_15_bins_by_default(predictions):
+    assert metrics.classification(*predictions)["ece"] == metrics.expected_calibration_error(*predictions, 15)
+
+
 def test_given_scores_and_log_probabilities(predictions):
     probs, labels = predictions
     errors = probs.argmax(-1) != labels

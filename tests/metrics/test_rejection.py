@@ -71,6 +71,12 @@ def test_a_block_of_ties_falls_on_a_straight_line():
     assert_allclose(curve.error, np.array([2, 5 / 3, 4 / 3, 1, 0]) / 4)
 
 
+def test_no_remaining_error_is_below_0():
+    rng = np.random.default_rng(1)  # means of its blocks add up to 2e-15 more than its errors
+    curve = rejection_curve(rng.integers(0, 2, 30), rng.integers(0, 4, 30))
+    assert curve.error.min() == 0
+
+
 def test_infinite_scores_keep_their_order():
     assert_allclose(prediction_rejection_ratio(EXAMPLE_ERRORS, [np.inf, 8e307, 6, 4, -np.inf]), 200 / 3, rtol=1e-14)
     assert_allclose(rejection_curve([0, 1], [-np.inf, np.inf]).error, [0.5, 0, 0])
