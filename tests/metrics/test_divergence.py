@@ -41,7 +41,7 @@ def test_zeros_are_finite():
         ([0.5, 0.5], [0.5, 0.5], ShapeError, r"Allowed: \(n, classes\)"),
         (np.zeros((0, 3)), np.zeros((0, 3)), ShapeError, "with 1 example and 1 class or more"),
         ([[np.nan, 1.0]], [[0.5, 0.5]], DataError, "reference has a value of nan"),
-        ([[0.5, 0.5]], [[-0.5, 1.5]], DataError, r"probs has a value of -0\.5\. Allowed: 0 or more"),
+        ([[0.5, 0.5, 0.0]], [[0.0, -0.5, 1.5]], DataError, r"probs has a value of -0\.5\. Allowed: 0 or more"),
     ],
 )
 def test_wrong_inputs(reference, probs, error, message):
