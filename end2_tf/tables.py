@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 CSV_HEADER = "model,dataset,metric,value,sd,n"
@@ -29,6 +31,18 @@ MODELS = (
     "end2",
     "end2_aux",
 )
+
+
+def group(data: str, path: str | None, members: str) -> str:
+    """Returns what the models of one data set and ensemble are called together, in a zoo and in comparisons.
+
+    Args:
+        data: Name of the data set.
+        path: Of own data; the file's name tells one from another.
+        members: Their backbone; "own" where they were brought.
+    """
+    file = re.sub(r"[^a-z0-9]+", "_", Path(path or "").stem.lower()).strip("_")
+    return re.sub(r"[^A-Za-z0-9._-]", "_", "_".join(part for part in (data, file, members) if part))
 
 
 def rows_csv(rows: Iterable[dict[str, Any]]) -> str:

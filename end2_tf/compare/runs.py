@@ -58,10 +58,9 @@ class Run:
     @functools.cached_property
     def name(self) -> str:
         """Data set, own file's name and backbone of the members, as in a zoo; "own" for members that were brought."""
-        data = self.config.get("data", {})
-        file = Path(data["path"]).stem if data.get("path") else ""
-        backbone = "own" if self.is_brought else self.config.get("ensemble", {}).get("backbone", "")
-        return "_".join(part for part in (data.get("name", self.root.name), file, backbone) if part)
+        data, members = self.config.get("data", {}), self.config.get("ensemble", {})
+        backbone = "own" if self.is_brought else members.get("backbone", "")
+        return tables.group(data.get("name", self.root.name), data.get("path"), backbone)
 
     @property
     def is_brought(self) -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from end2_tf import registry
+from end2_tf import registry, tables
 from end2_tf.config import Experiment, Method, Optimizer, Source
 from end2_tf.data import shards
 from end2_tf.data.dataset import DataSet
@@ -45,9 +45,7 @@ def label(method: str) -> str:
 def group_of(experiment: Experiment) -> str:
     """Returns what the names of a run's entries begin with: data set, own file's name, backbone of the members."""
     data, members = experiment.data, experiment.ensemble
-    file = re.sub(r"[^a-z0-9]+", "_", Path(data.path or "").stem.lower()).strip("_")
-    parts = (data.name, file, "own" if members.is_brought else members.backbone)
-    return re.sub(r"[^A-Za-z0-9._-]", "_", "_".join(part for part in parts if part))
+    return tables.group(data.name, data.path, "own" if members.is_brought else members.backbone)
 
 
 def describe(

@@ -129,10 +129,13 @@ def list_pages(zoo_dir: Path) -> None:
     """Writes a zoo's README.md anew, which links its pages; vouches for nothing. Without entries nothing is written."""
     folders = _folders(zoo_dir)
     if folders:
-        described = [manifest.read_metadata(folder / METADATA) for folder in folders.values()]
         sizes = {name: manifest.record(folder).bytes for name, folder in folders.items()}
-        page = cards.readme(described, results.read(zoo_dir / RESULTS), sizes, zoo_dir)
-        workdir.write_text(zoo_dir / README, page)
+        workdir.write_text(zoo_dir / README, _readme(zoo_dir, folders, sizes, results.read(zoo_dir / RESULTS)))
+
+
+def _readme(zoo_dir: Path, folders: Mapping[str, Path], sizes: Mapping[str, int], rows: list[results.Row]) -> str:
+    described = [manifest.read_metadata(folder / METADATA) for folder in folders.values()]
+    return cards.readme(described, rows, sizes, zoo_dir)
 
 
 @contextlib.contextmanager
@@ -302,8 +305,7 @@ def _write_listing(target: Path, zoo_dir: Path, folders: Mapping[str, Path], row
     """
     records = {name: manifest.record(folder) for name, folder in sorted(folders.items())}
     sizes = {name: record.bytes for name, record in records.items()}
-    described = [manifest.read_metadata(folder / METADATA) for folder in folders.values()]
-    table, page = results.to_csv(rows), cards.readme(described, rows, sizes, zoo_dir)
+    table, page = results.to_csv(rows), _readme(zoo_dir, folders, sizes, rows)
     other = sum(path.stat().st_size for path in (zoo_dir / cards.PAGES).rglob("*") if path.is_file())
     total = sum(sizes.values()) + len(table.encode()) + len(page.encode()) + other
     if total > manifest.MAX_BYTES:
