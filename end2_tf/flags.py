@@ -65,7 +65,10 @@ def _define() -> None:
         "describe", False, "Show the resolved experiment, its cost and what is done; run nothing.", flag_values=FLAGS
     )
     flags.DEFINE_string(
-        "compare", None, "EnD against EnD²: a page from the finished runs in these workdirs.", flag_values=FLAGS
+        "compare",
+        None,
+        "EnD against EnD²: a page from the finished runs in these workdirs, and from an earlier page's .json.",
+        flag_values=FLAGS,
     )
     flags.DEFINE_string(
         "write_inputs",

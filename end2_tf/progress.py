@@ -11,7 +11,12 @@ SECONDS_BETWEEN_LINES = 15.0
 SECONDS_BETWEEN_UPDATES = 0.2
 
 Report = Callable[[str, int, int, dict[str, float]], None]
-"""How work tells of itself: (what, done, of, figures); `of` is 0 where nothing can be counted."""
+"""How work tells of itself: (what, done, of, figures).
+
+`of` is 0 where nothing can be counted; the figure `BEFORE` says how much of `done` other processes did earlier.
+"""
+
+BEFORE = "before"
 
 
 class Progress:
@@ -34,6 +39,7 @@ class Progress:
         if not self.is_terminal and now - self._started < 2:
             return  # too short to speak of
         self._shown = now
+        self._first = max(self._first, int(figures.get(BEFORE, 0)))
         numbers = "".join(
             f", {k.replace('_', ' ')} {v:.4g}" for k, v in figures.items() if k in ("loss", "temperature") and v == v
         )
@@ -74,15 +80,18 @@ class Together:
         self.progress, self.what, self.before, self.total = progress, what, before, total
         self.shows_figures = shows_figures
         self.epochs: dict[Any, tuple[int, int]] = {}
+        self.resumed: dict[Any, int] = {}
 
     def __call__(self, task: Any, what: str, done: int, of: int, figures: dict[str, float]) -> None:
         if what in ("training", "recording"):
             self.epochs[task] = done, of
+            self.resumed.setdefault(task, max(done - 1, 0))  # a training is first heard of after an epoch
             shown = figures if self.shows_figures else {}
             done_of_all = sum(epochs for epochs, _ in self.epochs.values())
             mean_length = sum(length for _, length in self.epochs.values()) / len(self.epochs)
             before, total = round(self.before * mean_length), round(self.total * mean_length)
-            self.progress(self.what, before + done_of_all, total, shown)
+            earlier = before + sum(self.resumed.values())
+            self.progress(self.what, before + done_of_all, total, {**shown, BEFORE: earlier})
 
 
 def _duration(seconds: float) -> str:

@@ -10,9 +10,9 @@ def test_progress_of_several_trainings_is_one():
     together(second, "training", 1, 10, {"loss": 0.6})
     together(first, "training", 8, 10, {"loss": 0.4})
     assert seen == [
-        ("training 4 members", 17, 40, {"loss": 0.5}),
-        ("training 4 members", 18, 40, {"loss": 0.6}),
-        ("training 4 members", 19, 40, {"loss": 0.4}),
+        ("training 4 members", 17, 40, {"loss": 0.5, "before": 16}),
+        ("training 4 members", 18, 40, {"loss": 0.6, "before": 16}),
+        ("training 4 members", 19, 40, {"loss": 0.4, "before": 16}),
     ]
 
 
@@ -29,7 +29,7 @@ def test_figures_are_of_all_or_not_shown():
     seen = []
     together = Together(lambda *report: seen.append(report[3]), "training", 0, 2, shows_figures=False)
     together("first", "training", 1, 10, {"loss": 0.5})
-    assert seen == [{}]
+    assert seen == [{"before": 0}]
 
 
 def _lines(capsys, monkeypatch, calls):
@@ -38,9 +38,9 @@ def _lines(capsys, monkeypatch, calls):
     monkeypatch.setattr("time.monotonic", lambda: now[0])
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     progress = Progress()
-    for seconds, *call in calls:
+    for seconds, what, done, of, *before in calls:
         now[0] += seconds
-        progress(*call, {})
+        progress(what, done, of, {"before": before[0]} if before else {})
     return [line for line in capsys.readouterr().err.split("\r\033[K") if line]
 
 
@@ -55,6 +55,12 @@ def test_what_a_first_unit_took_before_it_was_told_says_nothing(capsys, monkeypa
         "  recording: 5/20",
         "  recording: 8/20, 24 s left",
     ]
+
+
+def test_what_other_processes_did_earlier_says_nothing_of_the_time_left(capsys, monkeypatch):
+    calls = [(0, "training", 7, 24, 6), (1, "training", 13, 24, 11), (9, "training", 14, 24, 11)]
+    told = ["training: 7/24", "training: 13/24, 6 s left", "training: 14/24, 33 s left"]
+    assert _lines(capsys, monkeypatch, calls) == [f"  {line}" for line in told]
 
 
 def test_what_cannot_be_counted_is_named(capsys, monkeypatch):

@@ -17,8 +17,7 @@ from end2_tf.compare.differences import (
     amount,
 )
 from end2_tf.compare.runs import Run
-
-Found = list[tuple[Run, list[Difference]]]
+from end2_tf.compare.saved import Found
 
 _VERBS: dict[Outcome, str] = {
     "wins": "wins on",

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
 from end2_tf import metrics
-from end2_tf.compare.runs import Run
+from end2_tf.compare.runs import Finished, Run
 from end2_tf.progress import Report
 
 Outcome = Literal["wins", "ties", "loses", "unknown"]
@@ -76,33 +76,33 @@ class Difference:
         return "wins" if (self.value > 0) == (self.metric == "ood_auroc") else "loses"
 
 
-def of(run: Run, num_resamples: int = 1000, report: Report = lambda *args: None) -> list[Difference]:
+def of(finished: Finished, num_resamples: int = 1000, report: Report = lambda *args: None) -> list[Difference]:
     """Returns all differences between the models of `PAIRS` that the run has.
 
     Args:
-        run: A finished run.
+        finished: A finished run.
         num_resamples: Of each interval's bootstrap.
         report: Called with progress.
     """
-    pairs = [pair for pair in PAIRS if all(model in run.models and run.has_arrays(model) for model in pair)]
+    pairs = [pair for pair in PAIRS if all(model in finished.run.kept for model in pair)]
     found: list[Difference] = []
     for done, pair in enumerate(pairs):
-        report(f"comparing on {run.name}", done, len(pairs), {})
-        found += _of_pair(run, pair, num_resamples)
-    report(f"comparing on {run.name}", len(pairs), len(pairs), {})
+        report(f"comparing on {finished.run.name}", done, len(pairs), {})
+        found += _of_pair(finished, pair, num_resamples)
+    report(f"comparing on {finished.run.name}", len(pairs), len(pairs), {})
     return found
 
 
-def _of_pair(run: Run, pair: Pair, num_resamples: int) -> Iterator[Difference]:
-    a, b = pair
-    for metric, values in (("error", run.wrong), ("nll", run.nll)):
+def _of_pair(finished: Finished, pair: Pair, num_resamples: int) -> Iterator[Difference]:
+    run, (a, b) = finished.run, pair
+    for metric, values in (("error", finished.wrong), ("nll", finished.nll)):
         found = metrics.paired_mean_difference(values(a), values(b), num_resamples)
         yield Difference(pair, "test", metric, "", *found, _spread(run, pair, "test", (metric, metric)))
     for dataset in run.ood:
         for score in ("total", BEST):
             kinds = (run.best_kind(a), run.best_kind(b)) if score == BEST else ("total", "total")
-            a_in, a_out = (run.scores(a, place, kinds[0]) for place in ("test", dataset))
-            b_in, b_out = (run.scores(b, place, kinds[1]) for place in ("test", dataset))
+            a_in, a_out = (finished.scores(a, place, kinds[0]) for place in ("test", dataset))
+            b_in, b_out = (finished.scores(b, place, kinds[1]) for place in ("test", dataset))
             found = metrics.paired_auroc_difference(a_in, a_out, b_in, b_out, num_resamples)
             spread = _spread(run, pair, dataset, (f"ood_auroc_{kinds[0]}", f"ood_auroc_{kinds[1]}"))
             yield Difference(pair, dataset, "ood_auroc", score, *found, spread)

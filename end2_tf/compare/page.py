@@ -8,10 +8,11 @@ import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from end2_tf import registry, tables, workdir
-from end2_tf.compare import answer, differences, picture, targets
+from end2_tf import tables, workdir
+from end2_tf.compare import answer, differences, picture, saved, targets
 from end2_tf.compare.differences import BEST, Difference, amount
-from end2_tf.compare.runs import KINDS, Run, read
+from end2_tf.compare.runs import KINDS, TEST_METRICS, Run, read
+from end2_tf.compare.saved import Found
 from end2_tf.compare.targets import Check
 from end2_tf.errors import ConfigError
 from end2_tf.progress import Report
@@ -20,18 +21,20 @@ from end2_tf.report import style
 NAME = "end_or_end2"
 CSV_HEADER = ("run", "part", "model", "against", "dataset", "metric", "value", "sd", "n", "low", "high", "outcome")
 
-_TEST_COLUMNS = ("error", "nll", "ece", "prr")
 _MARKS = {"wins": "▲", "loses": "▼", "ties": "", "unknown": ""}
 _VERDICTS = {True: "pass", False: "miss", None: "–"}
 
 Table = list[list[str]]  # a heading, then lines
 
 
-def build(roots: Sequence[Path], output: Path, num_resamples: int = 1000, report: Report = lambda *args: None) -> Path:
-    """Compares the methods of finished runs and writes the page, `end_or_end2.md`, with its .csv and .png.
+def build(
+    sources: Sequence[Path], output: Path, num_resamples: int = 1000, report: Report = lambda *args: None
+) -> Path:
+    """Compares the methods of finished runs and writes the page, `end_or_end2.md`, with its .csv, .json and .png.
 
     Args:
-        roots: Workdirs of finished runs, each of other data or another backbone.
+        sources: Workdirs of finished runs, each of other data or another backbone; and the .json of an earlier page,
+            whose runs are taken over as they are but for those that a workdir gives anew.
         output: The folder to write to.
         num_resamples: Of every interval's bootstrap.
         report: Called with progress.
@@ -42,17 +45,21 @@ def build(roots: Sequence[Path], output: Path, num_resamples: int = 1000, report
     Raises:
         ConfigError: no run is given, two are of the same data and backbone, or one was evaluated on validation data.
         WorkdirError: a run isn't finished, or the folder can't be written.
-        DataError: a file of an evaluation can't be read.
+        DataError: a file of an evaluation, or an earlier page's .json, can't be read.
     """
-    if not roots:
+    if not sources:
         raise ConfigError("--compare names no workdir. Give one or more, separated by commas.")
-    runs = read(roots)
-    found = [(run, differences.of(run, num_resamples, report)) for run in runs]
-    checked = {run.name: targets.checks(run) for run in runs}
-    drawing = picture.draw(runs)
+    earlier = [path for path in sources if path.is_file()]
+    by_name = {run.name: (run, of_run) for run, of_run in saved.read(earlier)}
+    for finished in read(path for path in sources if path not in earlier):
+        by_name[finished.run.name] = finished.run, differences.of(finished, num_resamples, report)
+    found = list(by_name.values())
+    checked = {run.name: targets.checks(run) for run, _ in found}
+    drawing = picture.draw([run for run, _ in found])
     if drawing is not None:
         workdir.write_atomically(output / f"{NAME}.png", functools.partial(_write_bytes, drawing))
-    workdir.write_text(output / f"{NAME}.csv", _csv(found, checked))
+    workdir.write_text(output / f"{NAME}.csv", numbers(found, checked))
+    saved.write(output / f"{NAME}.json", found)
     return workdir.write_text(output / f"{NAME}.md", page(found, checked, drawing is not None))
 
 
@@ -60,7 +67,7 @@ def _write_bytes(content: bytes, path: Path) -> None:
     path.write_bytes(content)
 
 
-def page(found: answer.Found, checked: dict[str, list[Check]], has_picture: bool) -> str:
+def page(found: Found, checked: dict[str, list[Check]], has_picture: bool) -> str:
     """Returns the page as Markdown.
 
     Args:
@@ -118,34 +125,32 @@ def _section(run: Run, found: Sequence[Difference], checked: Sequence[Check]) ->
 
 def _facts(run: Run) -> list[str]:
     """Returns what the run is, what is missing in it, and what to beware of."""
-    config, found = run.config, run.evaluation.results
-    members, student = config.get("ensemble", {}), config.get("student", {})
-    sizes = ", ".join(f"{name} {count:,}" for name, count in found["counts"].items())
-    facts = [f"`{found['experiment']}`:"]
+    sizes = ", ".join(f"{name} {count:,}" for name, count in run.counts.items())
+    facts = [f"`{run.experiment}`:"]
     if run.is_brought:
-        facts.append(f"an ensemble of {run.evaluation.num_members} networks that were brought, not trained here.")
-    elif members.get("backbone"):
-        facts.append(f"an ensemble of {run.evaluation.num_members} ({members['backbone']}).")
-    if student.get("epochs"):
-        facts.append(f"Every student was trained for {student['epochs']} epochs.")
-    facts += _labels(run)
+        facts.append(f"an ensemble of {run.num_members} networks that were brought, not trained here.")
+    elif run.backbone:
+        facts.append(f"an ensemble of {run.num_members} ({run.backbone}).")
+    if run.epochs:
+        facts.append(f"Every student was trained for {run.epochs} epochs.")
+    facts += _label_shares(run)
     facts.append(f"Examples: {sizes}.")
-    if "--smoke" in found["command"].split():
+    if run.commit:
+        facts.append(f"Evaluated at commit {run.commit[:7]}.")
+    if run.is_smoke:
         facts.append("**A smoke run: a try of the machinery, too small to answer anything.**")
-    fewer = [m for m in run.models if m != "single" and run.has_arrays(m) and run.num_arrays(m) < run.num_seeds(m)]
+    fewer = [m for m in run.models if m != "single" and m in run.kept and run.kept[m] < run.num_seeds(m)]
     if fewer:
-        names = ", ".join(f"{run.label(m)} {run.num_arrays(m)} of {run.num_seeds(m)}" for m in fewer)
+        names = ", ".join(f"{run.label(m)} {run.kept[m]} of {run.num_seeds(m)}" for m in fewer)
         facts.append(f"Differences and intervals are of the seeds whose predictions were kept: {names}.")
     return facts
 
 
-def _labels(run: Run) -> list[str]:
-    """Returns how much of the true label was in what students of the ensemble learned; losses differ in that."""
-    methods = run.config.get("methods", {})
+def _label_shares(run: Run) -> list[str]:
+    """Returns how much of the true label was in what students learned, where any of it was."""
     shares: dict[float, list[str]] = {}
-    for model in run.models:
-        if model in methods and not registry.is_on_labels(methods[model]["loss"]):
-            shares.setdefault(methods[model].get("labels", 0.0), []).append(run.label(model))
+    for model, of_label in run.label_shares.items():
+        shares.setdefault(of_label, []).append(run.label(model))
     if not any(shares):
         return []
     told = "; ".join(f"{share:g} for {', '.join(shares[share])}" for share in sorted(shares, reverse=True))
@@ -154,11 +159,11 @@ def _labels(run: Run) -> list[str]:
 
 def results(run: Run) -> Table:
     """Returns a line a model: error, NLL, ECE, PRR, and AUROC by total and by knowledge for each OOD set."""
-    heads = [f"{style.metric(m).label}{' %' if style.metric(m).unit == '%' else ''}" for m in _TEST_COLUMNS]
+    heads = [f"{style.metric(m).label}{' %' if style.metric(m).unit == '%' else ''}" for m in TEST_METRICS]
     sets = [f"{name} ({run.distance(name)})" if run.distance(name) else name for name in run.ood]
     lines = [["model", *heads, *(f"{name}, AUROC %" for name in sets)]]
     for model in run.models:
-        line = [_named(run, model), *(_cell(run, model, metric) for metric in _TEST_COLUMNS)]
+        line = [_named(run, model), *(_cell(run, model, metric) for metric in TEST_METRICS)]
         for dataset in run.ood:
             line.append(" \\| ".join(_cell(run, model, f"ood_auroc_{kind}", dataset) for kind in KINDS))
         lines.append(line)
@@ -183,7 +188,7 @@ def difference_table(run: Run, found: Sequence[Difference]) -> Table:
     measures = list(dict.fromkeys((d.dataset, d.metric, d.score) for d in found))
     lines = [["", *(f"{run.label(a)} − {run.label(b)}" for a, b in pairs)]]
     for measure in measures:
-        lines.append([_measure(*measure), *(_interval(index[pair, *measure]) for pair in pairs)])
+        lines.append([_measure(*measure), *(_interval(index.get((pair, *measure))) for pair in pairs)])
     return lines
 
 
@@ -193,7 +198,9 @@ def _measure(dataset: str, metric: str, score: str) -> str:
     return f"AUROC on {dataset} by {'best score' if score == BEST else score}, points"
 
 
-def _interval(found: Difference) -> str:
+def _interval(found: Difference | None) -> str:
+    if found is None:
+        return "–"
     value, low, high = (amount(x, found.metric, with_unit=False) for x in (found.value, found.low, found.high))
     mark = _MARKS[found.outcome]
     return f"{f'**{value} {mark}**' if mark else value}<br>[{low}, {high}]"
@@ -201,9 +208,8 @@ def _interval(found: Difference) -> str:
 
 def gap_table(run: Run) -> Table:
     """Returns a line a student, the closed shares of the error's and the NLL's gap; empty without any gap."""
-    given = run.evaluation.results["gap_closed"]
-    sizes = {g["metric"]: g["gap"] for g in given}
-    models = [m for m in run.models if any(g["model"] == m for g in given)]
+    sizes = {g.metric: g.gap for g in run.gap_closed}
+    models = [m for m in run.models if any(g.model == m for g in run.gap_closed)]
     if not models:
         return []
     heads = [f"{style.metric(m).label}, gap of {amount(gap, m).lstrip('+')}" for m, gap in sizes.items()]
@@ -232,14 +238,14 @@ def _bullets(sentences: Iterable[str]) -> str:
     return "\n".join(f"- {sentence}" for sentence in sentences)
 
 
-def _csv(found: answer.Found, checked: dict[str, list[Check]]) -> str:
+def numbers(found: Found, checked: dict[str, list[Check]]) -> str:
     """Returns every number of the page in its own unit, fractions and nats."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(CSV_HEADER)
     for run, of_run in found:
         for model in run.models:
-            columns = [(m, "test") for m in _TEST_COLUMNS]
+            columns = [(m, "test") for m in TEST_METRICS]
             columns += [(f"ood_auroc_{kind}", dataset) for dataset in run.ood for kind in KINDS]
             for metric, dataset in columns:
                 value = run.value(model, metric, dataset)
@@ -250,15 +256,13 @@ def _csv(found: answer.Found, checked: dict[str, list[Check]]) -> str:
                     )
         for d in of_run:
             metric = f"{d.metric}_{d.score}" if d.score else d.metric
-            numbers = [_number(d.value), _number(d.spread), "", _number(d.low), _number(d.high)]
-            writer.writerow([run.name, "difference", *d.pair, d.dataset, metric, *numbers, d.outcome])
-        for gap in run.evaluation.results["gap_closed"]:
-            writer.writerow(
-                [run.name, "gap_closed", gap["model"], "", "test", gap["metric"], _number(gap["value"]), *[""] * 5]
-            )
+            cells = [_number(d.value), _number(d.spread), "", _number(d.low), _number(d.high)]
+            writer.writerow([run.name, "difference", *d.pair, d.dataset, metric, *cells, d.outcome])
+        for gap in run.gap_closed:
+            writer.writerow([run.name, "gap_closed", gap.model, "", "test", gap.metric, _number(gap.value), *[""] * 5])
         for c in checked[run.name]:
-            numbers = [_number(c.value), *[""] * 4]
-            writer.writerow([run.name, "target", c.student, "", "", c.what, *numbers, _VERDICTS[c.passed]])
+            cells = [_number(c.value), *[""] * 4]
+            writer.writerow([run.name, "target", c.student, "", "", c.what, *cells, _VERDICTS[c.passed]])
     return text.getvalue()
 
 

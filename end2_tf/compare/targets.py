@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from end2_tf.compare.differences import amount, digits_apart
 from end2_tf.compare.runs import KINDS, Run
@@ -155,8 +154,7 @@ class _Checks:
 
 def gap_closed(run: Run, model: str, metric: str) -> float | None:
     """Returns the share of the gap between single model and ensemble that a student closes; None within noise."""
-    given: list[dict[str, Any]] = run.evaluation.results["gap_closed"]
-    return next((g["value"] for g in given if g["model"] == model and g["metric"] == metric), None)
+    return next((g.value for g in run.gap_closed if g.model == model and g.metric == metric), None)
 
 
 def share(of_gap: float | None, missed: float | None = None) -> str:

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 from end2_tf import config, registry, workdir
+from end2_tf.compare import page, saved, targets
 from end2_tf.data.sources import tfds
 from end2_tf.errors import End2Error, WorkdirError
 from end2_tf.reading import texts
@@ -20,7 +21,20 @@ _ENTRY = _ZOO / "spirals_mlp_end2"
 _EXPERIMENT = registry.experiments()["spirals_mlp_end2"]
 _ROW = {"model": "end2", "dataset": "test", "metric": "error", "value": 0.1, "sd": None, "n": 1}
 _RESULTS = {"experiment": "x", "rows": [_ROW], "severities": {"a": ["b", 1]}, "class_names": ["a", "b"]}
+_COMPARED = {
+    "run": {
+        **{"name": "x", "experiment": "x", "commit": "", "data": "x", "backbone": "mlp", "num_members": 2, "epochs": 3},
+        **{"is_brought": False, "is_smoke": False, "counts": {"test": 2}, "models": ["end", "end2"], "ood": ["far"]},
+        **{"labels": {"end": "EnD"}, "label_shares": {"end": 0.1}, "scores": {"end2": "knowledge"}, "kept": {"end": 1}},
+        **{"rows": [_ROW], "gap_closed": [{"model": "end", "metric": "error", "value": 0.5, "gap": 0.1}]},
+    },
+    "differences": [
+        {"pair": ["end2", "end"], "dataset": "test", "metric": "error", "score": ""}
+        | {"value": 0.1, "low": 0, "high": 0.2, "spread": 0.01}
+    ],
+}
 SEEDS = [
+    json.dumps({"schema": 1, "runs": [_COMPARED]}).encode(),
     (_ZOO / "index.json").read_bytes()[:2_000],
     (_ENTRY / "manifest.json").read_bytes(),
     json.dumps(_RESULTS).encode(),
@@ -42,6 +56,7 @@ def read(content: bytes, folder: Path) -> None:
         lambda: manifest.read_metadata(folder / "results.json"),
         lambda: results.read(folder / "results.csv"),
         lambda: Evaluation(folder).shifts,
+        lambda: _page(folder / "results.json"),
         lambda: tfds._check_features(folder),
         lambda: config.override(_EXPERIMENT, [content.decode("utf-8", "replace")]),
         lambda: config.from_dict(texts.read_object(folder / "results.json", WorkdirError, "")),
@@ -52,3 +67,10 @@ def read(content: bytes, folder: Path) -> None:
     for each in readers:
         with contextlib.suppress(End2Error):
             each()
+
+
+def _page(path: Path) -> None:
+    found = saved.read([path])
+    checked = {run.name: targets.checks(run) for run, _ in found}
+    page.page(found, checked, has_picture=False)
+    page.numbers(found, checked)

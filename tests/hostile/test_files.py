@@ -527,7 +527,7 @@ def test_histories_of_a_run(refused, text, message):
 
 
 def test_a_run_to_compare_that_has_nothing_but_a_page(refused):
-    refused(results(), lambda path: runs.Run(path.parent), r"is of no evaluation in")
+    refused(results(), lambda path: runs.Finished(path.parent), r"is of no evaluation in")
 
 
 @pytest.mark.parametrize(
