@@ -210,8 +210,9 @@ def _lite() -> Path:
     spec = tf.TensorSpec((None, 4), tf.float32, name=signatures.INPUTS)
     module = tf.Module()
     function = tf.function(uncertainty.from_alphas, input_signature=[spec], autograph=False)
-    tf.saved_model.save(module, folder, signatures={signatures.SERVING: function.get_concrete_function()})
-    (folder / "model.tflite").write_bytes(savedmodel.to_lite(folder))
+    with dirichlet.single_precision():
+        tf.saved_model.save(module, folder, signatures={signatures.SERVING: function.get_concrete_function()})
+    (folder / "model.tflite").write_bytes(savedmodel.convert(folder))
     return folder / "model.tflite"
 
 
@@ -226,6 +227,8 @@ QUANTITIES = {
     "E ln π, digamma differences": Quantity(dirichlet.expected_log_probs, _expected_logs),
     "total uncertainty": Quantity(dirichlet.entropy, _total),
     "knowledge uncertainty": Quantity(dirichlet.mutual_information, _knowledge),
+    "total uncertainty, served": Quantity(lambda a: dirichlet.uncertainties(a)[0], _total, dtypes=("float32",)),
+    "knowledge uncertainty, served": Quantity(lambda a: dirichlet.uncertainties(a)[2], _knowledge, dtypes=("float32",)),
     "mean KL": Quantity(dirichlet.reverse_mutual_information, _mean_kl),
     "EPKL": Quantity(dirichlet.expected_pairwise_kl, lambda a: (len(a) - 1) / mpmath.fsum(a)),
     "differential entropy ±": Quantity(

@@ -102,13 +102,12 @@ def from_probs(probs: Any) -> dict[str, Any]:
 
 def _of_alphas(alphas: tf.Tensor) -> dict[str, tf.Tensor]:
     probs = dirichlet.mean(alphas)
-    total = dirichlet.entropy(alphas)
-    knowledge = dirichlet.mutual_information(alphas)
+    total, data, knowledge = dirichlet.uncertainties(alphas)
     return {
         "probs": probs,
         "alpha0": tf.reduce_sum(alphas, axis=-1),
         "total_uncertainty": total,
-        "data_uncertainty": tf.maximum(total - knowledge, 0),  # rounding takes it below where alpha0 is tiny
+        "data_uncertainty": data,
         "knowledge_uncertainty": knowledge,
         "epkl": dirichlet.expected_pairwise_kl(alphas),
         "mkl": dirichlet.reverse_mutual_information(alphas),

@@ -22,6 +22,9 @@ GOLDEN = json.loads((Path(__file__).parent / "golden" / "golden.json").read_text
 QUANTITIES = {
     "total": dirichlet.entropy,
     "knowledge": dirichlet.mutual_information,
+    "total, few operations": lambda alphas: dirichlet.uncertainties(alphas)[0],
+    "data, few operations": lambda alphas: dirichlet.uncertainties(alphas)[1],
+    "knowledge, few operations": lambda alphas: dirichlet.uncertainties(alphas)[2],
     "rmi": dirichlet.reverse_mutual_information,
     "epkl": dirichlet.expected_pairwise_kl,
     "dentropy": dirichlet.differential_entropy,
@@ -43,8 +46,9 @@ def test_golden_values(name, quantity, dtype):
     got = QUANTITIES[quantity](numbers(entry["alphas"], dtype))
     rtol, atol = (1e-11, 1e-13) if dtype == "float64" else (5e-6, 1e-6)
     atol = atol if quantity in ("dentropy", "expected_log") else 0  # those two cross 0
+    atol = 1e-14 if quantity.startswith("data") else atol  # a difference, where alpha0 is tiny
     assert got.dtype == dtype
-    assert_allclose(got, numbers(entry[quantity]), rtol=rtol, atol=atol)
+    assert_allclose(got, numbers(entry[quantity.split(",")[0]]), rtol=rtol, atol=atol)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -128,6 +132,8 @@ def test_confident_predictions_keep_their_knowledge_uncertainty(alphas, dtype):
         dirichlet.mutual_information(alphas), float(total - data), rtol=5e-6 if dtype == "float32" else 2e-13
     )
     assert_allclose(dirichlet.entropy(alphas), float(total), rtol=1e-6 if dtype == "float32" else 1e-14)
+    if dtype == "float32":
+        assert_allclose(dirichlet.uncertainties(alphas), [float(v) for v in (total, data, total - data)], rtol=2e-7)
 
 
 @pytest.mark.parametrize("alphas", [(0.3, 0.4), (2.0, 3.0, 5.0), (0.9, 30.0, 4.0, 1.1), (50.0,) * 20])
@@ -189,6 +195,46 @@ def test_kl_divergence_against_the_textbook_formula(pair):
     negative_log_norm = special.gammaln(beta.sum()) - special.gammaln(beta).sum()
     want = log_norm + negative_log_norm + np.sum((beta - alphas) * expected_log)
     assert_allclose(dirichlet.kl_divergence(beta, alphas), want, rtol=1e-9, atol=1e-10)
+
+
+@settings(max_examples=200, deadline=None)
+@given(arrays(np.float32, st.tuples(st.integers(1, 3), st.integers(2, 12)), elements=st.floats(-60, 60, width=32)))
+def test_uncertainties_in_few_operations_are_those_of_float64(log_alphas):
+    alphas = np.exp(log_alphas)
+    found = dirichlet.uncertainties(alphas)
+    atols = (1e-37, 5e-14, 1e-37)  # data uncertainty is a difference
+    for got, want, atol in zip(found, dirichlet.uncertainties(alphas.astype(np.float64)), atols, strict=True):
+        assert got.dtype == tf.float32
+        assert_allclose(got, want, rtol=2e-7, atol=atol)
+
+
+def test_uncertainties_have_few_operations_unless_all_must_be_float32():
+    spec = tf.TensorSpec((None, 10), tf.float32)
+
+    def trace():
+        graph = tf.function(dirichlet.uncertainties, [spec], autograph=False).get_concrete_function().graph
+        return [op for op in graph.get_operations() if op.type != "Const"]
+
+    few = trace()
+    with dirichlet.single_precision():
+        single = trace()
+    assert len(few) < 90 < len(single)
+    assert any(output.dtype == tf.float64 for op in few for output in op.outputs)
+    assert not any(output.dtype == tf.float64 for op in single for output in op.outputs)
+    assert len(trace()) == len(few)
+
+
+def test_gradients_of_uncertainties_are_those_of_float64():
+    alphas = np.array([[2.0, 3.0, 5.0], [0.2, 12.0, 0.7], [30.0, 0.01, 0.02], [5.0, 5.0, 5.0], [1e4, 0.5, 0.1]])
+    gradients = []
+    for dtype in DTYPES:
+        x = tf.constant(alphas, dtype)
+        with tf.GradientTape(persistent=True) as tape:
+            tape.watch(x)
+            found = dirichlet.uncertainties(x)
+        gradients.append([tape.gradient(values, x).numpy() for values in found])
+    for got, want in zip(*gradients, strict=True):
+        assert_allclose(got, want, rtol=1e-5, atol=1e-7 * np.abs(want).max())
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -17,7 +17,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from end2_tf import workdir
+from end2_tf import dirichlet, workdir
 from end2_tf.ensemble import architecture
 from end2_tf.errors import End2Error, ModelError
 from end2_tf.export import signatures, warmup
@@ -71,7 +71,7 @@ def write(
         parity = {"saved_model": _compare(_ask(folder, inputs), expected, "SavedModel")}
         (folder / EXTRA).mkdir()
         if lite:
-            (folder / LITE).write_bytes(to_lite(folder))
+            (folder / LITE).write_bytes(to_lite(model, inputs.shape[1:]))
             parity["lite"] = _compare(ask_lite(folder / LITE, inputs), expected, "LiteRT model")
         warmup.write(folder / WARMUP, parent.name, inputs, list(endpoints))
         workdir.write_json(
@@ -106,8 +106,19 @@ def expectations(
     return answers
 
 
-def to_lite(folder: Path) -> bytes:
-    """Converts a SavedModel's default signature; all of its operations are LiteRT's own."""
+def to_lite(model: keras.Model, shape: tuple[int, ...]) -> bytes:
+    """Converts a model's `serving_default`; all of its operations are LiteRT's own."""
+    function, specs = signatures.endpoints(model, shape)[signatures.SERVING]
+    archive = keras.export.ExportArchive()
+    with tempfile.TemporaryDirectory() as temporary:
+        with dirichlet.single_precision():
+            archive.add_endpoint(signatures.SERVING, function, input_signature=specs)
+            archive.write_out(temporary, verbose=False)
+        return convert(Path(temporary))
+
+
+def convert(folder: Path) -> bytes:
+    """Converts the `serving_default` of a SavedModel that was made in `dirichlet.single_precision`."""
     converter = tf.lite.TFLiteConverter.from_saved_model(str(folder), signature_keys=[signatures.SERVING])
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
     return converter.convert()

@@ -20,6 +20,8 @@ FAMILIES = special_functions.families(rows=4)
 # added to larger terms where they are used.
 BOUND = {"float64": 5e-14, "float32": 1e-5}
 WIDER = {
+    ("total uncertainty, served", "float32"): 1e-7,
+    ("knowledge uncertainty, served", "float32"): 1e-7,
     ("w, from log-gamma", "float64"): 2e-13,
     ("w, from log-gamma", "float32"): 5e-5,
     ("slope of u, from trigamma", "float64"): 2e-12,
