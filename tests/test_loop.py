@@ -21,6 +21,7 @@ import keras
 from end2_tf import config, training
 from end2_tf.data.pipeline import Batches, Order
 from end2_tf.data.views import Views
+from end2_tf.layers import BatchNormalization
 from end2_tf.losses.mean_precision import MeanPrecision
 
 rng = np.random.default_rng(0)
@@ -39,7 +40,7 @@ with strategy.scope():
     x = keras.layers.Rescaling(1 / 255)(images)
     x = keras.layers.Conv2D(4, 3, kernel_regularizer="l2")(x)
     if kind == "clipped":
-        x = keras.layers.BatchNormalization(momentum=0.9, synchronized=True)(x)
+        x = BatchNormalization(momentum=0.9)(x)
     x = keras.layers.Flatten()(keras.layers.ReLU()(x))
     model = keras.Model(images, keras.layers.Dense(3)(x))
     order = Order(37, batch_size, 0, num_auxiliary=11 if kind == "adam" else 0, auxiliary_share=0.2)

@@ -7,6 +7,7 @@ import keras
 from end2_tf.config import Count as Units
 from end2_tf.config import ShareBelowOne as Share
 from end2_tf.errors import ConfigError
+from end2_tf.layers import BatchNormalization
 
 WIDTHS = ("filters", "dense")  # what the study `capacity` scales
 
@@ -45,7 +46,7 @@ def logits(
         for _ in range(number):
             x = keras.layers.Conv2D(width, 3, padding="same", use_bias=not batch_norm)(x)
             if batch_norm:
-                x = keras.layers.BatchNormalization(momentum=0.9, synchronized=True)(x)
+                x = BatchNormalization(momentum=0.9)(x)
             x = keras.layers.ReLU()(x)
         x = keras.layers.MaxPooling2D(2)(x)
     x = keras.layers.Flatten()(x)

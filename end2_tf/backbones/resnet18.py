@@ -6,6 +6,7 @@ import keras
 
 from end2_tf.config import Count as Units
 from end2_tf.config import ShareBelowOne as Share
+from end2_tf.layers import BatchNormalization
 
 WIDTHS = ("width",)  # what the study `capacity` scales
 BLOCKS = (2, 2, 2, 2)  # a stage; its filters double and its maps halve, but for the first
@@ -37,7 +38,7 @@ def logits(
         x = keras.layers.Conv2D(filters, size, stride, padding="same", use_bias=False, kernel_initializer="he_normal")(
             x
         )
-        return keras.layers.BatchNormalization(momentum=momentum, synchronized=True)(x)
+        return BatchNormalization(momentum=momentum)(x)
 
     x = keras.layers.ReLU()(convolved(features, width, 3))
     for stage, blocks in enumerate(BLOCKS):

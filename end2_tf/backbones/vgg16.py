@@ -6,7 +6,7 @@ import keras
 
 from end2_tf.config import Count as Units
 from end2_tf.config import ShareBelowOne as Share
-from end2_tf.layers import AveragePoolingTo
+from end2_tf.layers import AveragePoolingTo, BatchNormalization
 
 WIDTHS = ("dense",)  # what the study `capacity` scales: 56 of the 70 million weights
 BLOCKS = ((1, 2), (2, 2), (4, 3), (8, 3), (8, 3))  # (filters as multiples of the first block's, convolutions)
@@ -38,7 +38,7 @@ def logits(
     for factor, convolutions in BLOCKS:
         for _ in range(convolutions):
             x = keras.layers.Conv2D(width * factor, 3, padding="same", kernel_initializer=_initializer())(x)
-            x = keras.layers.BatchNormalization(momentum=momentum, synchronized=True)(x)
+            x = BatchNormalization(momentum=momentum)(x)
             x = keras.layers.LeakyReLU(slope)(x)
             if convolution_dropout:
                 x = keras.layers.Dropout(convolution_dropout)(x)

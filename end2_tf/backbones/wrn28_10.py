@@ -7,6 +7,7 @@ import keras
 from end2_tf.config import Count as Units
 from end2_tf.config import ShareBelowOne as Share
 from end2_tf.errors import ConfigError
+from end2_tf.layers import BatchNormalization
 
 WIDTHS = ("width",)  # what the study `capacity` scales
 FILTERS = (16, 32, 64)  # of a group, before they are widened
@@ -46,7 +47,7 @@ def logits(
         )(x)
 
     def activated(x: keras.KerasTensor) -> keras.KerasTensor:
-        return keras.layers.ReLU()(keras.layers.BatchNormalization(momentum=momentum, synchronized=True)(x))
+        return keras.layers.ReLU()(BatchNormalization(momentum=momentum)(x))
 
     x = convolved(features, FILTERS[0], 3)
     for group, plain in enumerate(FILTERS):
