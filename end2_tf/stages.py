@@ -55,6 +55,8 @@ class Run(Trainer):
         zoo_dir: Where the stage publish writes; zoo/ by default.
     """
 
+    for_training = False
+
     def __init__(
         self,
         name: str,

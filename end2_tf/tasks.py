@@ -83,6 +83,9 @@ class Recording:
 class Trainer:
     """Does the tasks of one experiment in one workdir, and holds what they share: data and ensemble, opened once.
 
+    Attributes:
+        for_training: Whether its data are those of trainings alone, without OOD and shifted sets.
+
     Args:
         experiment: Its values.
         root: The workdir.
@@ -91,6 +94,8 @@ class Trainer:
         deterministic: Whether results must be bit-equal.
         shared_by: See `Plan`.
     """
+
+    for_training = True
 
     def __init__(
         self,
@@ -138,6 +143,7 @@ class Trainer:
             seed=self.experiment.seed,
             places=self.plan.places,
             report=self.reading,
+            for_training=self.for_training,
         )
 
     @functools.cached_property

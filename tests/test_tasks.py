@@ -10,6 +10,7 @@ import tensorflow as tf
 from end2_tf import config, ensemble, registry, training, transfer
 from end2_tf.ensemble import stacked
 from end2_tf.errors import ConfigError
+from end2_tf.stages import Run
 from end2_tf.tasks import Task, Trainer
 from end2_tf.workdir import Workdir, read_json
 
@@ -183,6 +184,15 @@ def test_tasks_have_names():
 
 def _variant(root, *changes):
     return Trainer(config.override(registry.experiments()["spirals_mlp_end2"], [*MIXED, *changes]), root)
+
+
+def test_who_only_trains_opens_no_test_sets(tmp_path):
+    experiment = config.override(registry.experiments()["spirals_mlp_end2"], ["data.max_test=50", "data.max_train=60"])
+    trainer, run = Trainer(experiment, Workdir(tmp_path)), Run("x", experiment, Workdir(tmp_path))
+    assert not trainer.data.ood
+    assert set(run.data.ood) == {"ring_410", "ring_500", "ring_800"}
+    np.testing.assert_array_equal(trainer.data.train.inputs, run.data.train.inputs)
+    np.testing.assert_array_equal(trainer.data.validation.inputs, run.data.validation.inputs)
 
 
 def test_tasks_of_variants_are_done_by_their_trainers(tmp_path):
