@@ -23,7 +23,7 @@ from mkdocs.structure.files import File
 ROOT = pages.ROOT
 PAGES = ("CONTRIBUTING.md", "CHANGELOG.md")  # shown as they are
 FONT = Path(ziamath.__file__).parent / "fonts" / "STIXTwoMath-Regular.ttf"  # few systems have one for formulas
-SHOWN = (".md", ".png", ".json", ".csv", ".npz", ".tflite")  # of the zoo; what cards link to
+SHOWN = (".md", ".png", ".json", ".csv", ".npz")  # of the zoo; what cards link to
 
 _LINK = re.compile(r"(?<!`)(!?\[[^\]\n]*\])\(([^)\s]+)\)")
 _FENCE = re.compile(r"^(```.*?^```\s*?$)", re.DOTALL | re.MULTILINE)

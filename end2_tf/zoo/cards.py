@@ -66,7 +66,6 @@ def card(
 def _serving(export: Mapping[str, Any]) -> str:
     """Returns what a card says of an entry's SavedModel: its signatures, when it abstains, and what comes of that."""
     version, limits = export["version"], export["thresholds"]
-    lite = f", and [a LiteRT model]({version}/assets.extra/model.tflite)" if "lite" in export["parity"] else ""
     reasons = [
         f"{adjective} ({kind} uncertainty above {limits[field]:.4g} nats)"
         for adjective, kind, field in (("unfamiliar", "knowledge", "unfamiliar"), ("uncertain", "total", "uncertain"))
@@ -87,7 +86,7 @@ def _serving(export: Mapping[str, Any]) -> str:
     outside = [f"{100 * d['abstained']:.0f} % of {name}" for name, d in export["decisions"].items() if name != "test"]
     sentences = [
         f"[{version}/]({version}) is a SavedModel of standard operations with the signatures "
-        f"{', '.join(export['signatures'])}{lite}; neither needs end2_tf.",
+        f"{', '.join(export['signatures'])}; it doesn't need end2_tf.",
         f"`decide` abstains {'where an input is ' + ' or '.join(reasons) if reasons else 'from nothing'}, so that "
         f"{promise}: chosen on "
         f"{limits['num_calibration']:,} {used}.",

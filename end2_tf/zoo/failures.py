@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
-from typing import Any
 
 import matplotlib
 import numpy as np
-from PIL import Image
 
 from end2_tf.report import maps, style
 from end2_tf.report.inputs import Evaluation
 
 NUM_SHOWN = 8
-_COLOURS = 128  # of a picture's palette: a third of the bytes, and no difference to see
 _SURE = 0.1  # share of the test inputs that counts as those a model is surest of
 
 
@@ -108,9 +104,7 @@ class Failures:
             ),
         ]
         return [
-            Picture(f"{name}.png", text, _small(self._gallery(inputs, places)))
-            for name, places, text in shown
-            if len(places)
+            Picture(f"{name}.png", text, self._gallery(inputs, places)) for name, places, text in shown if len(places)
         ]
 
     def _gallery(self, inputs: np.ndarray, places: np.ndarray) -> bytes:
@@ -149,11 +143,4 @@ class Failures:
         fig.colorbar(picture, ax=ax, shrink=0.85).set_label(f"{self.kind.capitalize()} uncertainty (nats)")
         fig.legend(loc="outside lower center", ncols=2)
         text = f"{self.kind.capitalize()} uncertainty over the plane, with {' and '.join(marked)}."
-        return Picture("failures.png", text, _small(style.png(fig)))
-
-
-def _small(png: bytes) -> bytes:
-    image: Any = Image.open(io.BytesIO(png)).convert("RGB").quantize(_COLOURS, Image.Quantize.MAXCOVERAGE)
-    target = io.BytesIO()
-    image.save(target, "PNG", optimize=True)
-    return target.getvalue()
+        return Picture("failures.png", text, style.png(fig))

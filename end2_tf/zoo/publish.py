@@ -215,13 +215,17 @@ def _write_models(
 
 
 def _copy_export(exported: Path, published: Path, folder: Path) -> dict[str, Any]:
-    """Copies a SavedModel into an entry, as the version after the published one unless it is the same."""
+    """Copies a SavedModel into an entry, as the version after the published one unless it is the same.
+
+    Its LiteRT version stays behind: it is as large again, and made from any run.
+    """
     found = savedmodel.metadata(exported)
     last = max(workdir.versions(published), default=0)
     is_same = last > 0 and savedmodel.metadata(published / str(last)).get("digest") == found["digest"]
     version = last if is_same else last + 1
-    shutil.copytree(exported, folder / str(version))
-    return {"version": version, **{key: found[key] for key in _OF_EXPORT}}
+    shutil.copytree(exported, folder / str(version), ignore=shutil.ignore_patterns(Path(savedmodel.LITE).name))
+    kept = {key: found[key] for key in _OF_EXPORT}
+    return {"version": version, **kept, "parity": {k: v for k, v in kept["parity"].items() if k != "lite"}}
 
 
 def _stacked(ensemble: Ensemble) -> StackedEnsemble:

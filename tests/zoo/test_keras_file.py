@@ -1,6 +1,7 @@
 """Model files: small where predictions allow it, always the same bytes, and never code."""
 
 import json
+import math
 import time
 import zipfile
 
@@ -26,11 +27,25 @@ def _linear(kernel, bias, head=None, name=None):
     return UncertaintyClassifier(backbone, head or SoftmaxHead(name="head"), name=name or "model")
 
 
-# At 1 the logits are both `size` + something; float16 keeps 11 bits of that, so it loses 2^-11 · size at most.
+def _held(value, bits):
+    """A number with so many bits after its leading one."""
+    mantissa, exponent = math.frexp(np.float32(value))
+    return math.ldexp(round(mantissa * 2 ** (bits + 1)), exponent - bits - 1)
+
+
+# At 1 the logits are both `size` + something, so that the larger it is the more bits it takes.
 @pytest.mark.parametrize(
-    ("size", "dtype", "bits"), [(0.3, "float16", 10), (100.3, "float32", 14), (1000.3, "float32", 23)]
+    ("size", "dtype", "bits"),
+    [(0.3, "float16", 8), (30.3, "float16", 10), (100.3, "float32", 12), (1000.3, "float32", 23)],
 )
 def test_weights_take_the_fewest_bytes_that_keep_predictions(tmp_path, size, dtype, bits):
+    def entropy_and_prob(kernel, bias):
+        p = 1 / (1 + np.exp(bias - kernel))
+        return np.array([p, -p * np.log(p) - (1 - p) * np.log1p(-p)])
+
+    wanted = entropy_and_prob(np.float64(np.float32(size)), np.float64(np.float32(size - 0.2)))
+    changes = {b: np.abs(entropy_and_prob(_held(size, b), _held(size - 0.2, b)) - wanted).max() for b in range(8, 15)}
+    assert min((b for b in changes if changes[b] <= 1e-3), default=23) == bits
     exact = _linear([size, 0.0], [0.0, size - 0.2])
     exact.save(tmp_path / "saved.keras")
     batch = np.ones((4, 1), np.float32)
@@ -44,13 +59,15 @@ def test_weights_take_the_fewest_bytes_that_keep_predictions(tmp_path, size, dty
     with zipfile.ZipFile(tmp_path / "model.keras") as archive, h5py.File(archive.open("model.weights.h5")) as file:
         stored = file["layers/functional/layers/dense/vars/0"]
         assert stored.dtype == dtype
-        if bits == 14:
-            assert not (stored[()].view(np.uint32) & 0x1FF).any()
+        if dtype == "float32":
+            assert not (stored[()].view(np.uint32) & ((1 << 23 - bits) - 1)).any()
+        else:
+            assert not (stored[()].view(np.uint16) & ((1 << 10 - bits) - 1)).any()
 
 
 def test_what_float16_cannot_hold_stays_float32():
     huge = np.array([1e6, 1.0], np.float32)
-    half, *_ = keras_file.PRECISIONS
+    half = keras_file.Precision("float16", 10)
     assert half.stored(huge).dtype == np.float32
     assert half.stored(huge[1:]).dtype == np.float16
     assert half.stored(np.array([3], np.uint32)).dtype == np.uint32  # a seed
