@@ -25,14 +25,15 @@ class Progress:
     def __init__(self, quiet: bool = False):
         self.quiet = quiet
         self.is_terminal = sys.stderr.isatty()
-        self._what, self._started, self._first, self._shown = "", 0.0, 0, 0.0
+        self._what, self._started, self._first, self._last, self._shown = "", 0.0, 0, 0, 0.0
 
     def __call__(self, what: str, done: int, of: int, figures: dict[str, float]) -> None:
         now = time.monotonic()
-        if what != self._what:
+        if what != self._what or done < self._last:  # or the next of several tasks of one name
             self.end()
             self._what, self._started, self._first = what, now, done  # what was first may have taken longer
             self._shown = 0.0 if self.is_terminal else now
+        self._last = done
         wait = SECONDS_BETWEEN_UPDATES if self.is_terminal else SECONDS_BETWEEN_LINES
         if self.quiet or (now - self._shown < wait and done != of):
             return

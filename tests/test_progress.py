@@ -57,6 +57,12 @@ def test_what_a_first_unit_took_before_it_was_told_says_nothing(capsys, monkeypa
     ]
 
 
+def test_a_second_task_of_the_same_name_begins_anew(capsys, monkeypatch):
+    calls = [(0, "recording", 0, 9), (90, "recording", 9, 9), (1, "recording", 2, 6), (3, "recording", 4, 6)]
+    told = ["recording: 0/9", "recording: 9/9, 1.5 min", "recording: 2/6", "recording: 4/6, 3 s left"]
+    assert _lines(capsys, monkeypatch, calls) == [f"  {line}" for line in told]
+
+
 def test_what_other_processes_did_earlier_says_nothing_of_the_time_left(capsys, monkeypatch):
     calls = [(0, "training", 7, 24, 6), (1, "training", 13, 24, 11), (9, "training", 14, 24, 11)]
     told = ["training: 7/24", "training: 13/24, 6 s left", "training: 14/24, 33 s left"]
