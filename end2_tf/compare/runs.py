@@ -13,7 +13,7 @@ import numpy as np
 from end2_tf import registry, tables, workdir
 from end2_tf.errors import ConfigError, DataError, WorkdirError
 from end2_tf.reading import texts
-from end2_tf.report.inputs import Evaluation
+from end2_tf.report.inputs import Evaluation, Row
 
 _TEACHERS = ("ensemble", "teacher")
 METHODS = (*_TEACHERS, *(model for model in tables.MODELS if model not in ("bayes", *_TEACHERS)))
@@ -39,18 +39,6 @@ NEAR = {
 }
 
 _LEAST = float(np.finfo(np.float32).smallest_subnormal)
-
-
-@dataclass(frozen=True)
-class Row:
-    """A measure of a model: mean over n trainings, with their standard deviation where there are several."""
-
-    model: texts.Name
-    dataset: texts.Name
-    metric: texts.Name
-    value: float | None
-    sd: float | None = None
-    n: int | None = None
 
 
 @dataclass(frozen=True)

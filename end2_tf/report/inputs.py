@@ -47,8 +47,11 @@ _DEFAULTS: dict[str, Any] = {
 
 
 @dataclass(frozen=True)
-class _Row:
-    """Names stand in tables, pages and files' names; an undefined value is null or NaN."""
+class Row:
+    """A measure of a model: the mean over n trainings, with their standard deviation where there are several.
+
+    Names stand in tables, pages and files' names; an undefined value is null or NaN.
+    """
 
     model: texts.FileName
     dataset: texts.Name
@@ -74,7 +77,7 @@ class _Results:
     split: texts.Name
     num_bins: Annotated[int, Field(ge=1, le=10_000)]
     num_members: int | None
-    rows: list[_Row]
+    rows: list[Row]
     severities: dict[texts.Name, tuple[texts.Name, int]]
     gap_closed: list[dict[str, Any]]
     definitions: dict[str, str]
