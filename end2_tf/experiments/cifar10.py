@@ -38,10 +38,10 @@ EXPERIMENTS = {
             num_views=12,
             augmentation=Augmentation(flip=True, shift=0.75, rotation=3.75, scale=0.045, mixup=0.5),
         ),
-        methods=without_dropout(methods(labels=0.3)),
+        methods=without_dropout(methods(labels=0.3, offset=0.02)),
         student=Student(
-            epochs=60,
-            optimizer=Optimizer(learning_rate=1e-3, floor=0.1, average=0.999),
+            epochs=48,
+            optimizer=Optimizer(learning_rate=2e-3, floor=0.1, average=0.999),
             seeds_of={"end2_aux": 3},
             mixed_precision=True,
         ),
