@@ -210,8 +210,8 @@ def uncertainties(alphas: Any) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     s = tf.reduce_sum(of_others - of_others * is_largest, axis=-1, keepdims=True) - rise
     log_others = tf.math.log(others / alpha0 + is_largest)  # 0 for the largest, whose share comes apart
     total = tf.math.log1p(rest / largest) * largest - tf.reduce_sum(others * log_others, axis=-1, keepdims=True)
-    found = tf.concat([total, tf.maximum(total - s, 0), s], axis=-1) / alpha0
-    total, data, knowledge = tf.unstack(tf.cast(found, tf.float32), 3, axis=-1)
+    parts = tf.concat([total, tf.maximum(total - s, 0), s], axis=-1) / alpha0
+    total, data, knowledge = tf.unstack(tf.cast(parts, tf.float32), 3, axis=-1)
     return total, data, knowledge
 
 
@@ -220,9 +220,7 @@ def _u_of_double(x: tf.Tensor) -> tf.Tensor:
     q = x * (x + 5)
     y, pairs = x + 4, (q + 4, q + 6)
     harmonic = (2 * x + 5) * ((pairs[0] + pairs[1]) / (pairs[0] * pairs[1]))
-    reciprocal = 1 / y
-    series = reciprocal * _polynomial(reciprocal * reciprocal, _U_SERIES[:5])
-    return x * ((0.5 - series) * reciprocal + tf.math.log(y / x) - harmonic)
+    return x * ((0.5 - _odd_series(y, _U_SERIES[:5])) / y + tf.math.log(y / x) - harmonic)
 
 
 @contextlib.contextmanager
