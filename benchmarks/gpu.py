@@ -1,11 +1,13 @@
-"""What a GPU makes of the paper's network: members an hour, the share of its peak, latency; precisions and XLA beside.
+"""What a GPU makes of the paper's network, and of a small one: steps, share of its peak, latency; precisions, XLA.
 
     python benchmarks/gpu.py [--quick] [--rows=FILE]
 
 Training: steps of a member of `cifar10_vgg16` (its batch size, optimiser and epochs; VGG-16 of 70 million weights on
 images of noise), in float32 and in bfloat16 with float32 weights, each with XLA and without, in turns. Members an hour
 follow from a step's time; validation and saving are not in it. Model FLOPs utilisation: what `--describe` counts of a
-forward pass, three times for a step, over what a large matrix product in the same precision reaches on this device.
+forward pass, three times for a step, over what a large matrix product in the same precision reaches on this device;
+float32 is TensorFloat-32 there, as TensorFlow has it. A small network's steps are a student's of `cifar10_cnn_end2`, of
+456,000 weights, in the package's own loop, which compiles them on a GPU.
 Latency: a student with all of its outputs, float32, from an array in the host's memory to arrays there. Needs a GPU; a
 try takes a narrow network, on the CPU where there is none.
 """
@@ -33,6 +35,8 @@ BATCHES = (1, 256)  # of the student
 PRECISIONS = {"float32": False, "bfloat16": True}  # → whether it is mixed
 COMPILED = {"XLA": True, "no XLA": False}
 SIDE = 8192  # of the matrices whose product says what the device can do
+STUDENT = "cifar10_cnn_end2"
+STEPS = 32  # of a student, in a call: as many as the loop makes in one
 PRODUCTS = 10  # in a call, each of the one before, so that starting them is nothing
 
 
@@ -73,6 +77,17 @@ def measure(quick: bool) -> list[timing.Row]:
         ("a step without XLA / with it, bfloat16", "bfloat16, no XLA", "bfloat16, XLA"),
     ):
         rows.append(row(what, "×", timing.ratios(times[above], times[below]), name))
+    students = {
+        what: student_steps(PRECISIONS[precision], COMPILED[how], quick)
+        for (precision, how), what in zip(variants, steps, strict=True)
+    }
+    times = timing.in_turns(students, repetitions, seconds)
+    for what, found in times.items():
+        per_step = tuple(1e3 * value / STEPS for value in found)
+        rows.append(row(f"a small student's step, {what}", "ms", per_step, name))
+    for precision in PRECISIONS:
+        of = timing.ratios(times[f"{precision}, no XLA"], times[f"{precision}, XLA"])
+        rows.append(row(f"a small student's step without XLA / with it, {precision}", "×", of, name))
     calls = {
         f"student's latency, batch {size}, {how}": forward(options, size, COMPILED[how])
         for size, how in itertools.product(BATCHES, COMPILED)
@@ -139,6 +154,35 @@ def step(options: dict[str, Any], settings: Any, batch: int, mixed: bool, compil
         return loss
 
     return lambda: make().numpy()
+
+
+def student_steps(mixed: bool, compiled: bool, quick: bool) -> Callable[[], Any]:
+    """Returns a call that makes `STEPS` steps of a student of `STUDENT` in the package's loop, on images of noise."""
+    from end2_tf import backbones, config, losses, training
+    from end2_tf.data.pipeline import Batches, Order
+    from end2_tf.data.views import Views
+    from end2_tf.loop import Loop
+
+    experiment: Any = registry.experiments()[STUDENT]
+    options = {**experiment.ensemble.options, **({"filters": [4], "convolutions": [1], "dense": 8} if quick else {})}
+    batch = 8 if quick else experiment.student.batch_size
+    with training.precision(mixed):
+        model = backbones.build(
+            experiment.ensemble.backbone,
+            options,
+            input_shape=SHAPE,
+            num_classes=CLASSES,
+            mean=np.full(SHAPE[-1:], 127.5),
+            std=np.full(SHAPE[-1:], 64.0),
+        )
+    model.optimizer = training.optimizer(experiment.student.optimizer, 1_000_000, model.trainable_variables)
+    model.optimizer.build(model.trainable_variables)
+    inputs = images(STEPS * batch).astype(np.uint8)
+    targets = np.random.default_rng(0).normal(size=(len(inputs), 8, CLASSES)).astype(np.float32)  # of 8 members
+    views, order = Views(config.Augmentation(), inputs, 0), Order(len(inputs), batch, 0)
+    batches = Batches(views, order, lambda epoch, view, ids: targets[ids])
+    calls = Loop(model, losses.MeanPrecision(), compiled=compiled).run(batches, 0, 10**9)
+    return lambda: next(calls)
 
 
 def product(side: int, dtype: str) -> Callable[[], Any]:

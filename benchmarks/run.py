@@ -23,7 +23,7 @@ import timing
 
 HERE = Path(__file__).resolve().parent
 RESULTS, README = HERE / "results.csv", HERE.parent / "README.md"
-# With rows; others beside them answer questions that take longer, or need models or a GPU.
+# With rows; others beside them answer questions that take longer, or need models.
 BENCHMARKS = (
     "startup",
     "stacked",
@@ -35,6 +35,7 @@ BENCHMARKS = (
     "growth",
     "pipeline",
 )
+GPU = "gpu"  # runs where there is one, and only when asked for
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -44,8 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="a try in seconds each, which writes nothing")
     given = parser.parse_args(arguments)
     names = [name.strip() for name in given.only.split(",")]
-    if unknown := [name for name in names if name not in BENCHMARKS]:
-        print(f"error: --only has {unknown[0]!r}. Allowed: {', '.join(BENCHMARKS)}.", file=sys.stderr)
+    if unknown := [name for name in names if name not in (*BENCHMARKS, GPU)]:
+        print(f"error: --only has {unknown[0]!r}. Allowed: {', '.join((*BENCHMARKS, GPU))}.", file=sys.stderr)
         return 2
     failed: list[str] = []
     began = time.monotonic()
@@ -78,7 +79,7 @@ def _start(command: Sequence[str]) -> int:
 def _keep(name: str, rows: list[dict[str, str]]) -> None:
     """Writes a benchmark's rows beside those of the others."""
     known = {} if not RESULTS.is_file() else _read(RESULTS)
-    merged = [row for each in BENCHMARKS for row in (rows if each == name else known.get(each, []))]
+    merged = [row for each in (*BENCHMARKS, GPU) for row in (rows if each == name else known.get(each, []))]
     timing.write_csv(merged, RESULTS)
     _write_readme(merged)
 
@@ -92,16 +93,30 @@ def _read(path: Path) -> dict[str, list[dict[str, str]]]:
 
 
 def markdown(rows: Sequence[Mapping[str, str]]) -> str:
-    """Returns the rows that have a target as a table, after what they were measured on."""
-    shown = [row for row in rows if row["target"]]
-    measured = sorted({(row["processor"], row["versions"]) for row in shown})
-    lines = ["| benchmark | what | median (range; n) | target | |", "|---|---|--:|--:|---|"]
-    for row in shown:
-        value = f"{row['median']} ({row['low']}–{row['high']}; {row['n']}) {row['unit']}"
-        target = row["target"].replace("<=", "≤").replace(">=", "≥")
-        state = "met" if row["met"] == "yes" else "missed"
-        lines.append(f"| `{row['benchmark']}` | {row['what']} | {value} | {target} | {state} |")
-    return "\n".join([f"{'; '.join(f'{where}: {what}' for where, what in measured)}.", "", *lines])
+    """Returns rows that have a target as a table, those of a GPU as another, each after what it was measured on."""
+    aimed, of_gpu = [r for r in rows if r["target"]], [r for r in rows if r["benchmark"] == GPU]
+    tables = []
+    if aimed:
+        lines = ["| benchmark | what | median (range; n) | target | |", "|---|---|--:|--:|---|"]
+        for row in aimed:
+            target = row["target"].replace("<=", "≤").replace(">=", "≥")
+            state = "met" if row["met"] == "yes" else "missed"
+            lines.append(f"| `{row['benchmark']}` | {row['what']} | {_value(row)} | {target} | {state} |")
+        tables.append("\n".join([_measured_on(aimed), "", *lines]))
+    if of_gpu:
+        lines = ["| on a GPU | median (range; n) |", "|---|--:|"]
+        lines += [f"| {row['what']} | {_value(row)} |" for row in of_gpu]
+        tables.append("\n".join([_measured_on(of_gpu), "", *lines]))
+    return "\n\n".join(tables)
+
+
+def _value(row: Mapping[str, str]) -> str:
+    return f"{row['median']} ({row['low']}–{row['high']}; {row['n']}) {row['unit']}"
+
+
+def _measured_on(rows: Sequence[Mapping[str, str]]) -> str:
+    measured = sorted({(row["processor"], row["versions"]) for row in rows})
+    return f"{'; '.join(f'{where}: {what}' for where, what in measured)}."
 
 
 def _write_readme(rows: Sequence[Mapping[str, str]]) -> None:

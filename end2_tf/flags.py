@@ -38,7 +38,7 @@ def _define() -> None:
         "deterministic", False, "Bit-equal results on the same machine, a little slower.", flag_values=FLAGS
     )
     flags.DEFINE_integer(
-        "jobs", 0, "Members or students trained side by side, a core each; 0: all cores.", flag_values=FLAGS
+        "jobs", 0, "Members or students trained side by side; 0: a core or a GPU each.", flag_values=FLAGS
     )
     flags.DEFINE_string(
         "strategy",

@@ -31,6 +31,7 @@ class Loop:
         loss: Of (targets, logits); its `call` gives each example's.
         clip_norm: The largest global norm of a gradient; None for any.
         teach: Makes a batch's targets, if they aren't those of the pipeline.
+        compiled: Whether XLA compiles a step; None for where that pays, on a GPU. Steps of several replicas never are.
     """
 
     def __init__(
@@ -40,9 +41,14 @@ class Loop:
         *,
         clip_norm: float | None = None,
         teach: Teach | None = None,
+        compiled: bool | None = None,
     ):
         self._strategy = tf.distribute.get_strategy()
         self._model, self._loss, self._clip_norm, self._teach = model, loss, clip_norm, teach
+        if compiled is None:
+            compiled = bool(tf.config.list_physical_devices("GPU")) and _supports_xla(model)
+        compiled = compiled and self._strategy.num_replicas_in_sync == 1
+        self._one_step = tf.function(self._step, jit_compile=True) if compiled else self._step
         self._calls = tf.function(self._make_steps, reduce_retracing=True)
 
     def run(self, batches: Batches, first_step: int, num_steps: int) -> Iterator[np.ndarray]:
@@ -72,7 +78,7 @@ class Loop:
     def _make_steps(self, iterator: Any, steps: tf.Tensor) -> tf.Tensor:
         losses = tf.TensorArray(tf.float32, steps)
         for i in tf.range(steps):
-            each = self._strategy.run(self._step, args=next(iterator))
+            each = self._strategy.run(self._one_step, args=next(iterator))
             losses = losses.write(i, self._strategy.reduce(tf.distribute.ReduceOp.SUM, each, axis=None))
         return losses.stack()
 
@@ -104,3 +110,9 @@ class Loop:
             known = context.all_reduce(tf.distribute.ReduceOp.SUM, known)
         clipped = iter(tf.clip_by_global_norm(known, self._clip_norm)[0])
         return [None if g is None else next(clipped) / replicas for g in gradients]
+
+
+def _supports_xla(model: keras.Model) -> bool:
+    """Returns whether XLA compiles all of a model's layers, as they say themselves."""
+    layers = model._flatten_layers() if hasattr(model, "_flatten_layers") else []
+    return all(layer.supports_jit for layer in layers)

@@ -18,7 +18,8 @@ class Placement:
     """Chooses where tasks are done.
 
     Args:
-        jobs: How many are done side by side; 0 for as many as there are cores, or GPUs.
+        jobs: How many are done side by side; 0 for as many as there are cores, or GPUs. Of more than there are GPUs
+            several share one.
         devices: Which devices a training has, see `distribution.make`.
         launch: Does tasks on other machines; None for this one.
         progress: Called with progress.
@@ -55,7 +56,7 @@ class Placement:
         if num:
             what += f", {num} at a time" if num > 1 else ""
             self.progress(what, 0, 0, {})
-            workers.train(tasks, num, trainer, together(what), on_gpus=bool(_gpus()))
+            workers.train(tasks, num, trainer, together(what), gpus=_gpus())
         else:
             for task in tasks:
                 trainer.train(task, alone(task))
@@ -65,10 +66,10 @@ class Placement:
 
         Where results must be bit-equal it is never this one: sums in one thread and in several differ in the last bits.
         """
-        gpus = _gpus()  # each is filled by one process
+        gpus = _gpus()  # one process fills a GPU, unless its network is small: jobs says so
         if self.devices.kind == "one_device" and gpus:
             return 0
-        num = min(self.jobs or gpus or len(machine.cores()), gpus or num_tasks, num_tasks)
+        num = min(self.jobs or gpus or len(machine.cores()), num_tasks)
         return num if num > 1 or (deterministic and not gpus) else 0
 
 

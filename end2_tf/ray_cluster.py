@@ -160,6 +160,6 @@ def _work(description: dict[str, Any], task: Task, path: str, has_gpu: bool, rep
 
     tell(task, _STARTED, 0, 0, {"node": f"node {node} ({number})"})
     try:
-        workers.run(description, {task: path}, 1, tell, on_gpus=has_gpu)
+        workers.run(description, {task: path}, 1, tell, gpus=int(has_gpu))
     finally:
         ray.get(reports.ready.remote())

@@ -1,4 +1,4 @@
-"""Trains side by side: fresh processes of one thread and core, or one GPU, each, which take tasks until none is left.
+"""Trains side by side: fresh processes, each with one thread and core, or a GPU, which take tasks until none is left.
 
 Small networks don't fill several threads; two processes of one thread train up to twice the examples of one process of
 two. The parent writes a worker's standard input: first what the run is, then a task at a time. The worker answers on
@@ -32,7 +32,13 @@ from end2_tf.tasks import Task, Trainer
 from end2_tf.workdir import Workdir
 
 # TensorFlow leaves oneDNN off on processors without AVX-512, where CNNs train 1.6 times as fast with it all the same.
-ENVIRONMENT = {"TF_CPP_MIN_LOG_LEVEL": "2", "KERAS_BACKEND": "tensorflow", "TF_ENABLE_ONEDNN_OPTS": "1"}
+# It takes all of a GPU's memory at once unless told not to, and there may be several workers on one.
+ENVIRONMENT = {
+    "TF_CPP_MIN_LOG_LEVEL": "2",
+    "KERAS_BACKEND": "tensorflow",
+    "TF_ENABLE_ONEDNN_OPTS": "1",
+    "TF_FORCE_GPU_ALLOW_GROWTH": "true",
+}
 GRACE_SECONDS = 10.0  # for workers to save what they have, where they are terminated
 COMMAND = (sys.executable, "-P", "-m", "end2_tf.workers")
 
@@ -40,9 +46,7 @@ TaskReport = Callable[[Task, str, int, int, dict[str, float]], None]
 """(task, what, done, of, figures): a worker's `progress.Report`."""
 
 
-def train(
-    tasks: Sequence[Task], num_workers: int, trainer: Trainer, report: TaskReport, *, on_gpus: bool = False
-) -> None:
+def train(tasks: Sequence[Task], num_workers: int, trainer: Trainer, report: TaskReport, *, gpus: int = 0) -> None:
     """Does tasks in worker processes.
 
     Args:
@@ -50,14 +54,14 @@ def train(
         num_workers: How many processes, at most one a task.
         trainer: What the tasks belong to; its workdir stays locked by this process.
         report: Called with progress.
-        on_gpus: Whether each has a GPU of its own, instead of a core.
+        gpus: Among how many GPUs they are dealt out; 0 where each has a core.
 
     Raises:
         End2Error: what a task raised; the others are ended.
         TrainingError: a worker died; says of what.
     """
     places = {task: str(trainer.artefact(task).path) for task in tasks}
-    run(describe(trainer), places, num_workers, report, on_gpus=on_gpus)
+    run(describe(trainer), places, num_workers, report, gpus=gpus)
 
 
 def run(
@@ -66,14 +70,14 @@ def run(
     num_workers: int,
     report: TaskReport,
     *,
-    on_gpus: bool = False,
+    gpus: int = 0,
 ) -> None:
     """Does tasks in worker processes, without a trainer of its own; see `train`.
 
     Args:
         description: What `describe` says of their trainer.
         places: The tasks, and for each the folder where its result is kept.
-        num_workers, report, on_gpus: See `train`.
+        num_workers, report, gpus: See `train`.
     """
     events: queue.SimpleQueue[tuple[_Worker, dict[str, Any] | None]] = queue.SimpleQueue()
     waiting = collections.deque(places)
@@ -82,9 +86,9 @@ def run(
     try:
         for number in range(min(num_workers, len(places))):
             # With fewer workers than cores the system places them better: two runs would pin to the same ones.
-            core = cores[number] if num_workers == len(cores) and not on_gpus else None
-            own = {"core": core, "threads": None if on_gpus else 1}
-            crew.append(_Worker(description | own, events, machine.gpu_of(number) if on_gpus else None))
+            core = cores[number] if num_workers == len(cores) and not gpus else None
+            own = {"core": core, "threads": None if gpus else 1}
+            crew.append(_Worker(description | own, events, machine.gpu_of(number % gpus) if gpus else None))
             crew[-1].give(waiting.popleft(), places)
         while any(worker.task for worker in crew):
             worker, message = events.get()

@@ -4,8 +4,11 @@ import os
 import subprocess
 import sys
 
+import keras
 import numpy as np
 import pytest
+
+from end2_tf import loop
 
 # Trains a small network and writes its weights, the optimiser's and the losses. 37 examples in batches of 8: the last
 # one has 5, which no number of replicas divides; with batches of 9 it has 1.
@@ -14,16 +17,17 @@ import sys
 import numpy as np
 from end2_tf import distribution
 
-target, replicas, batch_size, kind = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
+target, replicas, batch_size, kind, is_compiled = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), *sys.argv[4:]
 how = distribution.parse(f"mirrored:{replicas}")
 distribution.prepare(how)
 import keras
-from end2_tf import config, training
+from end2_tf import config, loop, training
 from end2_tf.data.pipeline import Batches, Order
 from end2_tf.data.views import Views
 from end2_tf.layers import BatchNormalization
 from end2_tf.losses.mean_precision import MeanPrecision
 
+loop.Loop.__init__.__kwdefaults__["compiled"] = is_compiled == "True"
 rng = np.random.default_rng(0)
 inputs, auxiliary = (rng.integers(0, 256, (n, 8, 8, 3)).astype(np.uint8) for n in (37, 11))
 targets = np.concatenate([rng.dirichlet(np.ones(3), 48), rng.normal(size=(48, 1))], 1).astype(np.float32)
@@ -53,10 +57,10 @@ np.savez(target, *model.get_weights(), losses=[row["loss"] for row in rows])
 """
 
 
-def _train(tmp_path, replicas, *options):
+def _train(tmp_path, replicas, batch_size, kind, is_compiled=False):
     target = tmp_path / f"{replicas}.npz"
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    command = [sys.executable, "-c", SCRIPT, str(target), str(replicas), *map(str, options)]
+    command = [sys.executable, "-c", SCRIPT, str(target), *map(str, (replicas, batch_size, kind, is_compiled))]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     return dict(np.load(target))
@@ -71,3 +75,26 @@ def test_replicas_do_the_steps_of_one_device(tmp_path, kind, batch_size):
         for name, value in alone.items():
             np.testing.assert_allclose(other[name], value, atol=1e-5, err_msg=name)
     assert alone["losses"][-1] < alone["losses"][0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["clipped", "adam"])
+def test_compiled_steps_are_those_that_are_not(tmp_path, kind):
+    plain, compiled = _train(tmp_path, 1, 8, kind), _train(tmp_path, 1, 8, kind, True)
+    for name, value in plain.items():
+        np.testing.assert_allclose(compiled[name], value, atol=1e-5, err_msg=name)
+
+
+def test_xla_is_for_layers_that_support_it_where_there_is_a_gpu(monkeypatch):
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
+    for gpus, supported, asked, expected in (
+        (1, True, None, True),
+        (0, True, None, False),
+        (1, False, None, False),
+        (0, False, True, True),
+        (1, True, False, False),
+    ):
+        monkeypatch.setattr("tensorflow.config.list_physical_devices", lambda kind, gpus=gpus: ["one"] * gpus)
+        model.layers[-1].supports_jit = supported
+        steps = loop.Loop(model, keras.losses.MeanSquaredError(), compiled=asked)
+        assert hasattr(steps._one_step, "experimental_get_compiler_ir") == expected

@@ -19,7 +19,10 @@ from end2_tf.tasks import Task
         (0, 4, 1, False, 0, 0),
         (1, 4, 10, True, 0, 1),
         (0, 4, 1, True, 0, 1),
-        (2, 4, 10, True, 1, 0),
+        (0, 4, 10, True, 1, 0),
+        (0, 4, 10, False, 2, 2),
+        (3, 4, 10, False, 1, 3),
+        (1, 4, 10, False, 2, 0),
     ],
 )
 def test_number_of_workers(monkeypatch, jobs, cores, tasks, deterministic, gpus, expected):

@@ -158,6 +158,14 @@ def test_bfloat16_is_used_where_it_is_not_much_slower(monkeypatch, slower):
     assert training.has_bfloat16.__wrapped__() == (slower < 2)
 
 
+@pytest.mark.parametrize(("capability", "expected"), [((7, 5), False), ((8, 0), True), ((9, 0), True), (None, False)])
+def test_of_a_gpu_bfloat16_is_known_by_its_generation(monkeypatch, capability, expected):
+    details = {} if capability is None else {"compute_capability": capability}
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["one"])
+    monkeypatch.setattr(tf.config.experimental, "get_device_details", lambda gpu: details)
+    assert training.has_bfloat16.__wrapped__() == expected
+
+
 def test_policy_is_put_back():
     def fail():
         with training.precision(True):

@@ -25,7 +25,8 @@ from end2_tf.errors import DataError
 def train(self, task, report):
     print("no answer")
     os.write(1, b"no answer either")
-    report("training", 1, 2, {{"pid": os.getpid()}})
+    gpu = float(os.environ.get("CUDA_VISIBLE_DEVICES") or -1)
+    report("training", 1, 2, {{"pid": os.getpid(), "gpu": gpu}})
     kind = task.number // 100 * 100
     if kind == {WRONG}:
         raise DataError("x is 3. Allowed: 2.")
@@ -54,6 +55,7 @@ class _Reports(list):
     def __call__(self, task, what, done, of, figures):
         self.append((task, what, done, of))
         self.pids = getattr(self, "pids", set()) | {figures["pid"]}
+        self.gpus = {**getattr(self, "gpus", {}), figures["pid"]: figures["gpu"]}
 
 
 def _tasks(*numbers):
@@ -80,6 +82,16 @@ def test_each_task_is_done_once_and_tells_of_itself(trainer):
     assert sorted(reports, key=lambda r: r[0].number) == [(task, "training", 1, 2) for task in tasks]
     assert len(reports.pids) == 2
     assert not any(map(_is_alive, reports.pids))
+
+
+@pytest.mark.parametrize(("num", "gpus", "expected"), [(2, 0, [7, 7]), (3, 2, [0, 0, 1]), (2, 3, [0, 1])])
+def test_gpus_are_dealt_out_and_shared_where_there_are_more_workers(trainer, monkeypatch, num, gpus, expected):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if not gpus:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")  # a worker without one of its own is told nothing new
+    reports = _Reports()
+    workers.train(_tasks(*range(num)), num, trainer, reports, gpus=gpus)
+    assert sorted(reports.gpus.values()) == expected
 
 
 VARIANTS = """

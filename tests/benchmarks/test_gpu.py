@@ -51,6 +51,15 @@ def test_steps_learn_alike_in_each_variant():
 
 
 @pytest.mark.slow
+def test_a_small_students_steps_are_the_loops():
+    steps = gpu.student_steps(mixed=False, compiled=False, quick=True)
+    first, second = steps(), steps()
+    assert first.shape == (gpu.STEPS, 2)
+    assert (first[:, 1] == 8).all()  # examples of each step
+    assert second[:, 0].sum() < first[:, 0].sum()  # it learns
+
+
+@pytest.mark.slow
 def test_students_answer_alike_with_xla_and_without():
     keras.utils.set_random_seed(0)
     plain = gpu.forward(gpu.NARROW, 4, compiled=False)()
@@ -71,6 +80,8 @@ def test_a_try_has_all_rows(monkeypatch):
             assert rows[f"model FLOPs utilisation, {precision}, {how}"].median > 0
     assert {f"student's latency, batch {size}, XLA" for size in (1, 256)} < set(rows)
     assert rows["a step in float32 / in bfloat16, no XLA"].unit == "×"
+    assert rows["a small student's step, bfloat16, XLA"].median > 0
+    assert rows["a small student's step without XLA / with it, float32"].unit == "×"
     experiment = registry.experiments()[gpu.EXPERIMENT]
     seconds = gpu.members_an_hour(1.0, 8, experiment) / rows["VGG-16 members an hour, float32, no XLA"].median
     reached = 3 * 8 * gpu.flops_of({**experiment.ensemble.options, **gpu.NARROW}) / seconds

@@ -16,6 +16,7 @@ ROWS = {
         timing.Row("startup", "more", "s", (1,)),
     ],
     "stacked": [timing.Row("stacked", "ours / theirs", "×", (1.5, 1.6, 1.7), 1.8)],
+    "gpu": [timing.Row("gpu", "a step (some GPU)", "ms", (2.0, 3.0, 4.0))],
 }
 
 
@@ -79,3 +80,14 @@ def test_one_that_fails_is_named_and_a_try_writes_nothing(started, capsys):
     assert not run.RESULTS.exists()
     assert run.main(["--only=statup"]) == 2
     assert "--only has 'statup'. Allowed: startup, " in capsys.readouterr().err
+
+
+def test_a_gpus_rows_are_a_table_of_their_own_and_only_made_when_asked_for(started):
+    assert run.main(["--only=gpu"]) == 0
+    assert "| a step (some GPU) | 3 (2–4; 3) ms |" in run.README.read_text()
+    assert "target" not in run.README.read_text()
+    assert run.main(["--only=startup"]) == 0
+    text = run.README.read_text()
+    assert text.index("| `startup` | help |") < text.index("| a step (some GPU) |")
+    assert "gpu" in {row["benchmark"] for row in csv.DictReader(run.RESULTS.read_text().splitlines())}
+    assert run.GPU not in run.BENCHMARKS
