@@ -3,16 +3,19 @@
 python benchmarks/stacked.py [--quick] [--rows=FILE]
 
 100 members 2-64-64-64-3 on 3,000 points of spirals, batches of 100, Adam, each with its own initial values and its own
-order of examples. Every library in a process of its own, with all cores, taking turns of some epochs each. PyTorch as
-`vmap` and as compiled `vmap`, JAX as a compiled scan over the epoch. Peers are in the environment of `make bench-env`;
-without it ours and Keras alone are measured.
+order of examples. Every library in a process of its own, with all cores, taking turns of some epochs each. Ours as long
+trainings have it, for each core a process of one thread with its share of members; and as short ones do, in one process.
+PyTorch as `vmap` and as compiled `vmap`, JAX as a compiled scan over the epoch. Peers are in the environment of
+`make bench-env`; without it ours and Keras alone are measured.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -23,6 +26,7 @@ import numpy as np
 import timing
 from timing import Row
 
+from end2_tf import machine
 from end2_tf.errors import ModelError
 
 HERE = Path(__file__).resolve().parent
@@ -30,7 +34,7 @@ PEERS = HERE.parent / ".bench-venv" / "bin" / "python"
 MEMBERS, REPETITIONS = 100, 7
 EPOCHS = {"keras fit": 1}  # a turn; of all others so many:
 MANY = 5
-OURS, KERAS = "end2_tf", "keras fit"
+OURS, ALONE, KERAS = "end2_tf", "end2_tf, one process", "keras fit"
 
 
 def measure(quick: bool = False) -> list[Row]:
@@ -40,21 +44,27 @@ def measure(quick: bool = False) -> list[Row]:
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         path = Path(folder) / "spirals.npz"
         _write_data(path)
+        ours, cores = [sys.executable, "stacked_end2_tf.py", path], machine.cores()
+        shares = [num * (i + 1) // len(cores) - num * i // len(cores) for i in range(len(cores))]
         commands = {
-            OURS: [sys.executable, "stacked_end2_tf.py", path, num, total],
-            KERAS: [sys.executable, "stacked_keras.py", path],
+            OURS: [[*ours, share, total, core] for share, core in zip(shares, cores, strict=True) if share],
+            ALONE: [[*ours, num, total]],
+            KERAS: [[sys.executable, "stacked_keras.py", path]],
         }
         if PEERS.is_file():
-            commands["torch vmap"] = [PEERS, "stacked_torch.py", path, num]
-            commands["torch vmap, compiled"] = [PEERS, "stacked_torch.py", path, num, "compile"]
-            commands["jax vmap"] = [PEERS, "stacked_jax.py", path, num]
-        children = {name: stack.enter_context(_child(name, command)) for name, command in commands.items()}
+            commands["torch vmap"] = [[PEERS, "stacked_torch.py", path, num]]
+            commands["torch vmap, compiled"] = [[PEERS, "stacked_torch.py", path, num, "compile"]]
+            commands["jax vmap"] = [[PEERS, "stacked_jax.py", path, num]]
+        children = {
+            name: _SideBySide([stack.enter_context(_child(name, command)) for command in each])
+            for name, each in commands.items()
+        }
         rates = _take_turns(children, num, repetitions)
         errors = {name: child.ask("error")["error"] for name, child in children.items()}
         return _rows(rates, errors)
 
 
-def _take_turns(children: dict[str, _Child], num: int, repetitions: int) -> dict[str, list[float]]:
+def _take_turns(children: dict[str, _SideBySide], num: int, repetitions: int) -> dict[str, list[float]]:
     """Returns member-epochs a second, a number a repetition; the first turn, which compiles, isn't counted."""
     rates: dict[str, list[float]] = {name: [] for name in children}
     for repetition in range(repetitions + 1):
@@ -70,7 +80,7 @@ def _rows(rates: dict[str, list[float]], errors: dict[str, float]) -> list[Row]:
     def row(what: str, unit: str, values: Sequence[float], target: float | None = None, **more: bool) -> Row:
         return Row("stacked", what, unit, tuple(values), target, **more)
 
-    peers = [name for name in rates if name not in (OURS, KERAS)]
+    peers = [name for name in rates if name not in (OURS, ALONE, KERAS)]
     rows = [row(f"{name}: member-epochs", "1/s", values) for name, values in rates.items()]
     for name in peers:
         target = 1.8 if name == max(peers, key=lambda peer: float(np.median(rates[peer]))) else None
@@ -100,19 +110,32 @@ class _Child:
 
     def __init__(self, name: str, process: subprocess.Popen[str]):
         self.name, self.process = name, process
-        self.versions = self._answer()["versions"]
+        self.versions = self.answer()["versions"]
 
-    def ask(self, turn: str) -> dict[str, float]:
+    def tell(self, turn: str) -> None:
         assert self.process.stdin is not None
         print(turn, file=self.process.stdin, flush=True)
-        return self._answer()
 
-    def _answer(self) -> dict:
+    def answer(self) -> dict:
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
             raise ModelError(f"{self.name} ended with exit code {self.process.wait()}. Run its script in peers/ alone.")
         return json.loads(line)
+
+
+@dataclasses.dataclass(frozen=True)
+class _SideBySide:
+    """The processes of one library, which take a turn together."""
+
+    children: Sequence[_Child]
+
+    def ask(self, turn: str) -> dict[str, float]:
+        """Returns the mean answer, but the longest time."""
+        for child in self.children:
+            child.tell(turn)
+        answers = [child.answer() for child in self.children]
+        return {key: (max if key == "seconds" else statistics.mean)(a[key] for a in answers) for key in answers[0]}
 
 
 @contextlib.contextmanager

@@ -42,7 +42,7 @@ class Placement:
         """
 
         def together(what: str) -> Together:
-            members = all(task.kind == "member" for task in tasks)
+            members = all(task.kind in ("member", "stack") for task in tasks)
             return Together(self.progress, what, before, before + len(tasks), shows_figures=members)
 
         if self.launch is not None:
@@ -72,6 +72,13 @@ class Placement:
         num = min(self.jobs or gpus or len(machine.cores()), num_tasks)
         return num if num > 1 or (deterministic and not gpus) else 0
 
+    @property
+    def num_processes(self) -> int:
+        """How many processes of one core could work side by side; 1 where devices or machines were chosen otherwise."""
+        if self.launch is not None or self.devices.kind != "auto" or distribution.num_workers() > 1 or _gpus():
+            return 1
+        return self.jobs or len(machine.cores())
+
 
 def _check_synchronised(trainer: Trainer, tasks: Sequence[Task]) -> None:
     """Raises ModelError where a network would be another one on several devices than on one."""
@@ -79,7 +86,7 @@ def _check_synchronised(trainer: Trainer, tasks: Sequence[Task]) -> None:
 
     methods = sorted({task.method for task in tasks if task.kind == "student"})
     networks = {f"the student of {method!r}": trainer.student_backbone(method) for method in methods}
-    if any(task.kind == "member" for task in tasks):
+    if any(task.kind in ("member", "stack") for task in tasks):
         networks["a member"] = ensemble.build_member(trainer.experiment.ensemble, trainer.data, 0)
     for what, network in networks.items():
         if names := distribution.unsynchronised(network):

@@ -216,7 +216,7 @@ class Run(Trainer):
             return
         with workdir.lock_each([folder / f".member_{index:03d}.lock" for index in missing]):
             if ensemble.engine(settings, self.data) == "stacked":
-                self._train_stack(folder, missing)
+                self._train_stacks(folder, list(mine), missing)
                 return
             what, before = f"training {console.counted(len(mine), 'member')}", len(mine) - len(missing)
             if settings.kind == "dropout":
@@ -228,7 +228,8 @@ class Run(Trainer):
                 self.placement.do(self, turn, what, alone, before)  # each snapshot goes on from the one before
                 before += len(turn)
 
-    def _train_stack(self, folder: Path, missing: list[int]) -> None:
+    def _train_stacks(self, folder: Path, mine: list[int], missing: list[int]) -> None:
+        """Trains members that stack: together here, or in several stacks side by side where that is faster."""
         from end2_tf import ensemble
 
         if self.members is not None and self.deterministic:
@@ -238,17 +239,23 @@ class Run(Trainer):
             )
         if self.placement.launch is not None:
             self.say("          members of this architecture are stacked: they train together, here")
-        what = f"training {console.counted(len(missing), 'member')}"
-        self.progress(what, 0, self.experiment.ensemble.epochs, {})
-        ensemble.train_stack(
-            self.experiment.ensemble,
-            self.data,
-            folder,
-            missing,
-            seed=self.experiment.seed,
-            deterministic=self.deterministic,
-            progress=lambda epoch, epochs, row: self.progress(what, epoch, epochs, row),
-        )
+        what, num = f"training {console.counted(len(missing), 'member')}", 1
+        if not self.deterministic and not ensemble.has_begun(folder, mine):
+            processes = self.placement.num_processes
+            num = ensemble.num_stacks(self.experiment.ensemble, self.data, len(mine), processes)
+        if num == 1:
+            self.progress(what, 0, self.experiment.ensemble.epochs, {})
+            self.train_stack(mine[0], mine[-1], lambda _, *row: self.progress(what, *row))
+            return
+        starts = [mine[len(mine) * number // num] for number in range(num)]
+        lasts = [start - 1 for start in starts[1:]] + [mine[-1]]
+        tasks = [
+            Task("stack", start, last=last)
+            for start, last in zip(starts, lasts, strict=True)
+            if any(start <= index <= last for index in missing)
+        ]
+        together = Together(self.progress, what, 0, len(tasks))
+        self.placement.do(self, tasks, f"{what} in {num} stacks", functools.partial(functools.partial, together))
 
     def _told_of(self, members: range, folder: Path) -> str:
         from end2_tf import ensemble

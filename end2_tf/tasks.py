@@ -1,4 +1,4 @@
-"""A run's tasks, which any process can do: to train a member or a student, to record a part of a transfer set."""
+"""A run's tasks, which any process can do: to train a member, some or a student, to record a part of a transfer set."""
 
 from __future__ import annotations
 
@@ -21,18 +21,21 @@ from end2_tf.workdir import Artefact, Workdir
 class Task:
     """Member `number` of the ensemble; or the student of `method` with seed `number`; or part `number` of a recording.
 
-    A recording's `method` is `auxiliary` where it is of auxiliary inputs. `variant` names the experiment where there
-    are several, see `Trainer.of`.
+    A stack is the members from `number` to `last`, which train together. A recording's `method` is `auxiliary` where it
+    is of auxiliary inputs. `variant` names the experiment where there are several, see `Trainer.of`.
     """
 
-    kind: Literal["member", "student", "recording"]
+    kind: Literal["member", "stack", "student", "recording"]
     number: int
     method: str = ""
     variant: str = ""
+    last: int | None = None
 
     def __str__(self) -> str:
         if self.kind == "recording":
             name = f"part {self.number} of the recording of {self.method or 'in-domain'} inputs"
+        elif self.kind == "stack":
+            name = f"members {self.number} to {self.last}"
         else:
             name = f"member {self.number}" if self.kind == "member" else f"student {self.method}, seed {self.number}"
         return f"{name} of {self.variant!r}" if self.variant else name
@@ -201,7 +204,7 @@ class Trainer:
         plan = self.of(task).plan
         if task.kind == "recording":
             return plan.auxiliary if task.method else plan.transfer
-        return plan.ensemble if task.kind == "member" else plan.student(task.method, task.number)
+        return plan.ensemble if task.kind in ("member", "stack") else plan.student(task.method, task.number)
 
     def views(self) -> list[tuple[Artefact, Any]]:
         """Returns the recordings that the experiment's methods need, each with the views it is made on."""
@@ -261,6 +264,8 @@ class Trainer:
         with contextlib.nullcontext() if self.strategy is None else self.strategy.scope():
             if task.kind == "member":
                 trainer._train_member(task.number, report)
+            elif task.kind == "stack":
+                trainer.train_stack(task.number, task.last, report)
             elif task.kind == "recording":
                 trainer._record_part(task, report)
             else:
@@ -282,6 +287,20 @@ class Trainer:
             index,
             seed=self.experiment.seed,
             validate=student.validator(self.data.validation, CrossEntropy()),
+            progress=lambda epoch, epochs, row: report("training", epoch, epochs, row),
+        )
+
+    def train_stack(self, first: int, last: int, report: Report) -> None:
+        """Trains members `first` to `last` together, but for those that are there; see `train`."""
+        from end2_tf import ensemble
+
+        ensemble.train_stack(
+            self.experiment.ensemble,
+            self.data,
+            self.plan.ensemble.path,
+            range(first, last + 1),
+            seed=self.experiment.seed,
+            deterministic=self.deterministic,
             progress=lambda epoch, epochs, row: report("training", epoch, epochs, row),
         )
 

@@ -253,10 +253,7 @@ def _fill(inbox: queue.SimpleQueue[dict[str, Any]]) -> None:
 
 
 def _open(description: dict[str, Any]) -> Trainer:
-    core = description["core"]
-    if core is not None and hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {core})  # before TensorFlow counts the cores
-    _start_tensorflow(description["deterministic"], description["threads"])
+    prepare(description["core"], description["threads"], description["deterministic"])
     checkpoint.SECONDS_BETWEEN = description["seconds_between"]
     root = Workdir(description["workdir"])
 
@@ -273,6 +270,19 @@ def _open(description: dict[str, Any]) -> Trainer:
     trainer = make(description)
     trainer.variants = {name: make(own) for name, own in description["variants"].items()}
     return trainer
+
+
+def prepare(core: int | None, threads: int | None, deterministic: bool = False) -> None:
+    """Sets up a process for its trainings, before TensorFlow starts.
+
+    Args:
+        core: The one it keeps to; None for any.
+        threads: Of an operation, and how many operations run at once; None for TensorFlow's choice.
+        deterministic: Whether results must be bit-equal.
+    """
+    if core is not None and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {core})  # before TensorFlow counts the cores
+    _start_tensorflow(deterministic, threads)
 
 
 def _start_tensorflow(deterministic: bool, threads: int | None) -> None:

@@ -49,3 +49,20 @@ def test_what_is_launched_elsewhere_is_not_done_here():
     placement = Placement(0, distribution.AUTO, launch, Progress(quiet=True))
     placement.do(trainer, tasks, "training 5 members", lambda task: pytest.fail("done here"), before=3)
     assert asked == [(tasks, trainer, 3, 5, True)]
+
+
+@pytest.mark.parametrize(
+    ("jobs", "devices", "launch", "gpus", "expected"),
+    [
+        (0, "auto", None, 0, 4),
+        (2, "auto", None, 0, 2),
+        (0, "one_device", None, 0, 1),
+        (0, "auto", print, 0, 1),
+        (0, "auto", None, 1, 1),
+    ],
+)
+def test_processes_of_one_core(monkeypatch, jobs, devices, launch, gpus, expected):
+    monkeypatch.setattr(machine, "cores", lambda: list(range(4)))
+    monkeypatch.setattr("tensorflow.config.list_physical_devices", lambda kind=None: ["one"] * gpus)
+    placement = Placement(jobs, distribution.parse(devices), launch, Progress(quiet=True))
+    assert placement.num_processes == expected

@@ -1,6 +1,6 @@
 """Members by this package's stacked engine, which trains in one call: its turns are taken between epochs.
 
-python benchmarks/peers/stacked_end2_tf.py DATA.npz MEMBERS EPOCHS
+python benchmarks/peers/stacked_end2_tf.py DATA.npz MEMBERS EPOCHS [CORE]
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from turns import Turns
 HIDDEN, BATCH, RATE = (64, 64, 64), 100, 3e-3
 
 
-def main(path: str, num: int, total: int) -> None:
+def main(path: str, num: int, total: int, core: int | None = None) -> None:
     from end2_tf import workers
 
     os.environ.update(workers.ENVIRONMENT)  # as a run has it
+    workers.prepare(core, threads=None if core is None else 1)
     from end2_tf import __version__, config, ensemble
     from end2_tf.data.dataset import DataSet
     from end2_tf.data.examples import Examples
@@ -53,4 +54,4 @@ def main(path: str, num: int, total: int) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
+    main(sys.argv[1], *map(int, sys.argv[2:]))

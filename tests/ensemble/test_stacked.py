@@ -127,8 +127,16 @@ def test_a_stack_that_was_killed_while_it_was_written_is_not_trained_again(data,
     monkeypatch.setattr(ensemble, "_write_member", write)
     assert ensemble.missing(settings, tmp_path) == [1, 2]
     epochs = []
-    ensemble.train_stack(settings, data, tmp_path, [1, 2], seed=0, progress=lambda *row: epochs.append(row))
+    ensemble.train_stack(settings, data, tmp_path, [0, 1, 2], seed=0, progress=lambda *row: epochs.append(row))
     assert not epochs
     assert ensemble.missing(settings, tmp_path) == []
     assert (tmp_path / "member_000.keras").read_bytes() == first
     assert not list(tmp_path.glob(".stack_*"))
+
+
+@pytest.mark.parametrize(
+    ("epochs", "members", "processes", "expected"), [(10**9, 6, 4, 4), (10**9, 3, 4, 3), (10**9, 6, 1, 1), (5, 6, 4, 1)]
+)
+def test_stacks_are_side_by_side_where_training_is_long(data, epochs, members, processes, expected):
+    settings = config.Ensemble(backbone="mlp", options={"hidden": [8]}, epochs=epochs)
+    assert ensemble.num_stacks(settings, data, members, processes) == expected
