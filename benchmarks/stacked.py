@@ -3,11 +3,10 @@
 python benchmarks/stacked.py [--quick] [--rows=FILE]
 
 100 members 2-64-64-64-3 on 3,000 points of spirals, batches of 100, Adam, each with its own initial values and its own
-order of examples. Every library in a process of its own, with all cores, taking turns of some epochs each. Ours as long
-trainings have it, for each core a process of one thread with its share of members; and as short ones do, in one process.
-PyTorch as `vmap` and as compiled `vmap`, JAX as a compiled scan over the epoch. Peers are in the environment of
-`make bench-env`; without it ours and Keras alone are measured.
-"""
+order of examples. Every library in a process of its own, with all cores, taking turns of some epochs each. Ours twice:
+with a process of one thread for each core, a stack of members in each, as long trainings have it; and in one process,
+as short ones do. PyTorch as `vmap` and as compiled `vmap`, JAX as a compiled scan over the epoch. Peers are in the
+environment of `make bench-env`; without it ours and Keras alone are measured.
 
 from __future__ import annotations
 
