@@ -35,6 +35,7 @@ BENCHMARKS = (
     "growth",
     "pipeline",
 )
+EXPONENT = "exponent"  # the unit of rows that are too many to show
 GPU = "gpu"  # runs where there is one, and only when asked for
 
 
@@ -94,7 +95,8 @@ def _read(path: Path) -> dict[str, list[dict[str, str]]]:
 
 def markdown(rows: Sequence[Mapping[str, str]]) -> str:
     """Returns rows that have a target as a table, those of a GPU as another, each after what it was measured on."""
-    aimed, of_gpu = [r for r in rows if r["target"]], [r for r in rows if r["benchmark"] == GPU]
+    aimed = [row for row in rows if row["target"] and row["unit"] != EXPONENT]
+    of_gpu, growth = [row for row in rows if row["benchmark"] == GPU], [row for row in rows if row["unit"] == EXPONENT]
     tables = []
     if aimed:
         lines = ["| benchmark | what | median (range; n) | target | |", "|---|---|--:|--:|---|"]
@@ -103,6 +105,13 @@ def markdown(rows: Sequence[Mapping[str, str]]) -> str:
             state = "met" if row["met"] == "yes" else "missed"
             lines.append(f"| `{row['benchmark']}` | {row['what']} | {_value(row)} | {target} | {state} |")
         tables.append("\n".join([_measured_on(aimed), "", *lines]))
+    if growth:
+        most = max(growth, key=lambda row: float(row["median"]))
+        met, limit = sum(row["met"] == "yes" for row in growth), most["target"].removeprefix("<= ")
+        tables.append(
+            f"Time and memory against members, classes, batch and examples (`growth`): {met} of {len(growth)} "
+            f"exponents at most {limit}, the largest {most['median']}, of {most['what']}."
+        )
     if of_gpu:
         lines = ["| on a GPU | median (range; n) |", "|---|--:|"]
         lines += [f"| {row['what']} | {_value(row)} |" for row in of_gpu]

@@ -7,6 +7,7 @@ order of examples. Every library in a process of its own, with all cores, taking
 with a process of one thread for each core, a stack of members in each, as long trainings have it; and in one process,
 as short ones do. PyTorch as `vmap` and as compiled `vmap`, JAX as a compiled scan over the epoch. Peers are in the
 environment of `make bench-env`; without it ours and Keras alone are measured.
+"""
 
 from __future__ import annotations
 

@@ -18,6 +18,8 @@ import tensorflow as tf
 from end2_tf.data import shards
 from end2_tf.data.views import Views
 
+MAX_STEPS, CHUNK_BYTES = 32, 4 << 20  # of batches that are made in one call
+
 _Window = tuple[tuple[int, int], ...]  # the shards of a window, as [start, stop)
 
 Targets = Callable[[int, int, np.ndarray], np.ndarray]
@@ -171,27 +173,74 @@ class Batches:
         """
         inputs, targets = self.arrays(first_step)
         order = self._order
+        size = inputs[:1].nbytes + targets[:1].nbytes
+        several = max(1, min(MAX_STEPS, CHUNK_BYTES // (len(inputs) * size))) if share.total == 1 else 1
+        runs = _Runs(order, several)
 
-        def look_up(position: np.int64) -> tuple[Any, ...]:
-            step, replica = divmod(int(position), share.count)
-            ids = order.batch(step)
-            own = ids[share.first + replica :: share.total]
-            counted = own if len(own) else ids[:1]
-            weights = np.full(len(counted), len(own) > 0, np.float32)
-            epoch = np.int64(step // order.steps_per_epoch)
-            return *self.arrays(step, counted), weights, np.float32(len(ids)), epoch
+        def look_up(number: np.int64) -> tuple[Any, ...]:
+            run, replica = divmod(int(number), share.count)
+            steps = runs.steps(run)
+            batches = [order.batch(step) for step in steps]
+            own = [ids[share.first + replica :: share.total] for ids in batches]
+            counted = [part if len(part) else ids[:1] for part, ids in zip(own, batches, strict=True)]
+            shape = len(steps), len(counted[0])
+            values = (
+                array.reshape(*shape, *array.shape[1:]) for array in self.arrays(steps[0], np.concatenate(counted))
+            )
+            weights = np.full(shape, len(own[0]) > 0, np.float32)
+            sizes = np.full(len(steps), len(batches[0]), np.float32)
+            return *values, weights, sizes, np.full(len(steps), steps[0] // order.steps_per_epoch)
 
         dtypes = [tf.as_dtype(inputs.dtype), tf.as_dtype(targets.dtype), tf.float32, tf.float32, tf.int64]
-        shapes = [(None, *inputs.shape[1:]), (None, *targets.shape[1:]), (None,), (), ()]
+        shapes = [(None, None, *inputs.shape[1:]), (None, None, *targets.shape[1:]), (None, None), (None,), (None,)]
 
-        def load(position: tf.Tensor) -> tuple[tf.Tensor, ...]:
-            values = tf.numpy_function(look_up, [position], dtypes, stateful=False)
+        def load(number: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            values = tf.numpy_function(look_up, [number], dtypes, stateful=False)
             for value, shape in zip(values, shapes, strict=True):
                 value.set_shape(shape)
             return tuple(values)
 
-        positions = tf.data.Dataset.range(first_step * share.count, num_steps * share.count)
-        return positions.map(load).prefetch(8)  # one batch after the other, ahead of the training
+        first, skipped = runs.place(first_step)
+        numbers = tf.data.Dataset.range(first * share.count, (runs.place(num_steps - 1)[0] + 1) * share.count)
+        made = numbers.map(load).prefetch(2).unbatch()  # one after the other, ahead of the training
+        return made.skip(skipped).take((num_steps - first_step) * share.count).prefetch(8)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Runs:
+    """The steps of a training in runs of one epoch and one size of batch, since a call of Python for each is too slow.
+
+    Args:
+        order: What batches are made of.
+        most: How many steps a run has at most.
+    """
+
+    order: Order
+    most: int
+
+    @property
+    def _full(self) -> int:
+        """Steps of an epoch with full batches."""
+        return self.order.num_examples // self.order.batch_size
+
+    @property
+    def _runs_per_epoch(self) -> int:
+        return -(-self._full // self.most) + self.order.steps_per_epoch - self._full
+
+    def steps(self, run: int) -> range:
+        """Returns the steps of a run."""
+        epoch, number = divmod(run, self._runs_per_epoch)
+        start = min(number * self.most, self._full)
+        stop = min(start + self.most, self._full) if start < self._full else self.order.steps_per_epoch
+        first = epoch * self.order.steps_per_epoch
+        return range(first + start, first + stop)
+
+    def place(self, step: int) -> tuple[int, int]:
+        """Returns the run of a step, and how many steps of it come before."""
+        epoch, position = divmod(step, self.order.steps_per_epoch)
+        number = position // self.most if position < self._full else self._runs_per_epoch - 1
+        run = epoch * self._runs_per_epoch + number
+        return run, step - self.steps(run).start
 
 
 def label_targets(labels: np.ndarray, views: Views, num_classes: int) -> Targets:

@@ -16,6 +16,10 @@ ROWS = {
         timing.Row("startup", "more", "s", (1,)),
     ],
     "stacked": [timing.Row("stacked", "ours / theirs", "×", (1.5, 1.6, 1.7), 1.8)],
+    "growth": [
+        timing.Row("growth", "time of a thing against classes", "exponent", (0.8,), 1.1, True),
+        timing.Row("growth", "time of a thing against members", "exponent", (1.2,), 1.1, True),
+    ],
     "gpu": [timing.Row("gpu", "a step (some GPU)", "ms", (2.0, 3.0, 4.0))],
 }
 
@@ -91,3 +95,12 @@ def test_a_gpus_rows_are_a_table_of_their_own_and_only_made_when_asked_for(start
     assert text.index("| `startup` | help |") < text.index("| a step (some GPU) |")
     assert "gpu" in {row["benchmark"] for row in csv.DictReader(run.RESULTS.read_text().splitlines())}
     assert run.GPU not in run.BENCHMARKS
+
+
+def test_exponents_are_told_in_a_sentence(started):
+    assert run.main(["--only=growth"]) == 0
+    text = run.README.read_text()
+    assert "1 of 2 exponents at most 1.1, the largest 1.2, of time of a thing against members." in " ".join(
+        text.split()
+    )
+    assert "|" not in text

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from end2_tf.config import Augmentation
+from end2_tf.data import pipeline
 from end2_tf.data.examples import Examples
 from end2_tf.data.pipeline import Batches, Order, Share, label_targets
 from end2_tf.data.views import CLEAN, Views
@@ -61,6 +62,34 @@ def test_resuming_at_a_step_gives_the_same_batches():
     assert whole[0][0].dtype == np.uint8
     assert [float(size) for *_, size, _ in whole] == [8, 8, 6] * 3
     assert [int(epoch) for *_, epoch in whole] == [0] * 3 + [1] * 3 + [2] * 3
+
+
+@pytest.mark.parametrize("num", [3, 8, 21, 24])  # fewer than a batch, one, some and a rest, some
+@pytest.mark.parametrize("most", [1, 2, 32])
+def test_steps_made_in_one_call_are_those_made_alone(monkeypatch, num, most):
+    monkeypatch.setattr(pipeline, "MAX_STEPS", most)
+    order = Order(num, 8, 0, num_auxiliary=3, auxiliary_share=0.2)
+    views = [Views(Augmentation(flip=True, shift=1), _images(size), seed) for seed, size in enumerate((num, 3))]
+    asked = []
+
+    def targets(epoch, view, ids):
+        asked.append(len(ids))
+        return ids + 100 * view
+
+    batches = Batches(views[0], order, targets, auxiliary=views[1], num_views=2)
+    total = 3 * order.steps_per_epoch
+    for first in range(total):
+        asked.clear()
+        made = _collect(batches, total, first)
+        assert most == 1 or len(asked) <= 1 + 2 * (total // order.steps_per_epoch) * -(-order.steps_per_epoch // most)
+        assert len(made) == total - first
+        for step, (inputs, found, weights, size, epoch) in enumerate(made, first):
+            expected = batches.arrays(step)
+            np.testing.assert_array_equal(inputs, expected[0])
+            np.testing.assert_array_equal(found, expected[1])
+            assert weights.shape == found.shape
+            assert (weights == 1).all()
+            assert (size, epoch) == (len(found), step // order.steps_per_epoch)
 
 
 @pytest.mark.parametrize("total", [2, 3])
