@@ -265,6 +265,7 @@ class Trainer:
             if task.kind == "member":
                 trainer._train_member(task.number, report)
             elif task.kind == "stack":
+                assert task.last is not None
                 trainer.train_stack(task.number, task.last, report)
             elif task.kind == "recording":
                 trainer._record_part(task, report)

@@ -203,7 +203,9 @@ class Batches:
         first, skipped = runs.place(first_step)
         numbers = tf.data.Dataset.range(first * share.count, (runs.place(num_steps - 1)[0] + 1) * share.count)
         made = numbers.map(load).prefetch(2).unbatch()  # one after the other, ahead of the training
-        return made.skip(skipped).take((num_steps - first_step) * share.count).prefetch(8)
+        options = tf.data.Options()
+        options.autotune.enabled = False  # there is nothing to tune, and its thread can hold up the end for seconds
+        return made.skip(skipped).take((num_steps - first_step) * share.count).prefetch(8).with_options(options)
 
 
 @dataclasses.dataclass(frozen=True)
