@@ -43,8 +43,8 @@ class Case:
 
 
 CASES = (
-    Case("24k weights, 28×28", (28, 28, 1), {"filters": [8, 16, 32], "dense": 64}, 8_000, 1.7),
-    Case("290k weights, 32×32×3", (32, 32, 3), {"filters": [32, 64, 128], "dense": 96}, 2_000, 1.0),
+    Case("24k weights, 28×28", (28, 28, 1), {"filters": [8, 16, 32], "dense": 64}, 6_000, 1.7),
+    Case("290k weights, 32×32×3", (32, 32, 3), {"filters": [32, 64, 128], "dense": 96}, 1_500, 1.0),
 )
 
 
