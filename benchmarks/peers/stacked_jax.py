@@ -18,10 +18,10 @@ BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-7
 
 
 def initial(key, sizes):
-    keys = jax.random.split(key, len(sizes) - 1)
+    keys, gains = jax.random.split(key, len(sizes) - 1), [2] * (len(sizes) - 2) + [1]  # as ours
     return [
-        (jax.random.normal(k, (a, b)) * np.sqrt(2 / (a + b)), jnp.zeros(b))
-        for k, a, b in zip(keys, sizes, sizes[1:], strict=False)
+        (jax.random.normal(k, (a, b)) * np.sqrt(gain / a), jnp.zeros(b))
+        for k, gain, a, b in zip(keys, gains, sizes, sizes[1:], strict=False)
     ]
 
 

@@ -20,8 +20,16 @@ def network(features: int, classes: int) -> torch.nn.Module:
     sizes = [features, *HIDDEN]
     layers: list[torch.nn.Module] = []
     for inside, outside in itertools.pairwise(sizes):
-        layers += [torch.nn.Linear(inside, outside), torch.nn.ReLU()]
-    return torch.nn.Sequential(*layers, torch.nn.Linear(sizes[-1], classes))
+        layers += [dense(inside, outside, gain=2), torch.nn.ReLU()]
+    return torch.nn.Sequential(*layers, dense(sizes[-1], classes, gain=1))
+
+
+def dense(inside: int, outside: int, gain: float) -> torch.nn.Linear:
+    """Returns a layer with initial values as ours."""
+    layer = torch.nn.Linear(inside, outside)
+    torch.nn.init.normal_(layer.weight, std=(gain / inside) ** 0.5)
+    torch.nn.init.zeros_(layer.bias)
+    return layer
 
 
 def main(path: str, num: int, compiled: bool) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -44,4 +47,18 @@ class ProxyForwardKL(ProxyLoss):
     """
 
     def divergence(self, alphas: tf.Tensor, proxy: tf.Tensor, precision: tf.Tensor) -> tf.Tensor:
-        return dirichlet.kl_divergence(proxy, alphas)
+        return _forward_kl(proxy, alphas)
+
+
+@tf.custom_gradient
+def _forward_kl(proxy: tf.Tensor, alphas: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], Any]]:
+    """Returns KL(Dir(proxy) ‖ Dir(alphas)), with a gradient for the student alone.
+
+    It is what the two expect of ln π differently. By the terms of the divergence it takes twice as long.
+    """
+
+    def gradient(upstream: tf.Tensor) -> tuple[None, tf.Tensor]:
+        slope = dirichlet.expected_log_probs(alphas) - dirichlet.expected_log_probs(proxy)
+        return None, upstream[..., None] * slope
+
+    return dirichlet.kl_divergence(proxy, alphas), gradient

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import mpmath
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -46,6 +47,18 @@ def test_closed_gradient_and_zero_at_the_proxy(precision):
     assert_allclose(gradient_of(loss, MEMBERS, LOGITS), want * (alphas - 1), rtol=1e-9, atol=1e-12)
     assert_allclose(loss(MEMBERS, np.log(raw)), 0, atol=1e-11)
     assert loss(MEMBERS, LOGITS) > 0
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1e-4, 1.0, 1e6, 1e10])
+def test_gradient_against_50_digits(scale):
+    alphas, proxy = scale * np.array([0.3, 2.0, 11.0]), scale * np.array([0.5, 1.0, 9.0])
+    with mpmath.workdps(50):
+        a, b = (list(map(mpmath.mpf, values)) for values in (alphas, proxy))
+        whole = mpmath.digamma(mpmath.fsum(b)) - mpmath.digamma(mpmath.fsum(a))
+        expected = [float(x * (mpmath.digamma(x) - mpmath.digamma(y) + whole)) for x, y in zip(a, b, strict=True)]
+    statistics = np.append(proxy / proxy.sum(), np.log(proxy.sum()))[None]
+    gradient = gradient_of(ProxyForwardKL(targets="statistics", cap=1e13), statistics, np.log(alphas)[None])[0]
+    assert_allclose(gradient, expected, rtol=1e-8)
 
 
 def test_is_the_likelihood_of_members_drawn_from_the_proxy():
