@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import math
 import re
 import subprocess
 import sys
@@ -113,14 +114,22 @@ def markdown(rows: Sequence[Mapping[str, str]]) -> str:
             f"exponents at most {limit}, the largest {most['median']}, of {most['what']}."
         )
     if of_gpu:
-        lines = ["| on a GPU | median (range; n) |", "|---|--:|"]
-        lines += [f"| {row['what']} | {_value(row)} |" for row in of_gpu]
+        whats = [row["what"].removesuffix(")").rpartition(" (") for row in of_gpu]  # with the GPU's name at the end
+        lines = [f"| {whats[0][2]} | median (range; n) |", "|---|--:|"]
+        lines += [f"| {what} | {_value(row)} |" for (what, _, _), row in zip(whats, of_gpu, strict=True)]
         tables.append("\n".join([_measured_on(of_gpu), "", *lines]))
     return "\n\n".join(tables)
 
 
 def _value(row: Mapping[str, str]) -> str:
-    return f"{row['median']} ({row['low']}–{row['high']}; {row['n']}) {row['unit']}"
+    median, low, high = (_rounded(float(row[key])) for key in ("median", "low", "high"))
+    return f"{median} ({low}–{high}; {row['n']}) {row['unit']}"
+
+
+def _rounded(value: float) -> str:
+    """Returns three digits, and all of those before the point."""
+    places = 0 if value == 0 else max(0, 2 - math.floor(math.log10(abs(value))))
+    return f"{value:,.{places}f}"
 
 
 def _measured_on(rows: Sequence[Mapping[str, str]]) -> str:

@@ -57,8 +57,8 @@ def test_rows_of_all_are_written_and_shown(started):
     assert page.startswith("a\n")
     assert page.endswith("b\n")
     assert "old" not in page
-    assert "| `startup` | help | 0.3 (0.2–0.4; 3) s | ≤ 0.5 | met |" in page
-    assert "| `stacked` | ours / theirs | 1.6 (1.5–1.7; 3) × | ≥ 1.8 | missed |" in page
+    assert "| `startup` | help | 0.300 (0.200–0.400; 3) s | ≤ 0.5 | met |" in page
+    assert "| `stacked` | ours / theirs | 1.60 (1.50–1.70; 3) × | ≥ 1.8 | missed |" in page
     assert "more" not in page
     assert run.main(["--only=startup"]) == 0  # the other's rows stay
     assert "ours / theirs" in run.README.read_text()
@@ -88,11 +88,12 @@ def test_one_that_fails_is_named_and_a_try_writes_nothing(started, capsys):
 
 def test_a_gpus_rows_are_a_table_of_their_own_and_only_made_when_asked_for(started):
     assert run.main(["--only=gpu"]) == 0
-    assert "| a step (some GPU) | 3 (2–4; 3) ms |" in run.README.read_text()
+    assert "| some GPU | median (range; n) |" in run.README.read_text()
+    assert "| a step | 3.00 (2.00–4.00; 3) ms |" in run.README.read_text()
     assert "target" not in run.README.read_text()
     assert run.main(["--only=startup"]) == 0
     text = run.README.read_text()
-    assert text.index("| `startup` | help |") < text.index("| a step (some GPU) |")
+    assert text.index("| `startup` | help |") < text.index("| a step |")
     assert "gpu" in {row["benchmark"] for row in csv.DictReader(run.RESULTS.read_text().splitlines())}
     assert run.GPU not in run.BENCHMARKS
 
@@ -104,3 +105,10 @@ def test_exponents_are_told_in_a_sentence(started):
         text.split()
     )
     assert "|" not in text
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"), [(0.063921, "0.0639"), (1.0566, "1.06"), (45.61, "45.6"), (1234.5, "1,234"), (0, "0")]
+)
+def test_three_digits(value, expected):
+    assert run._rounded(value) == expected
