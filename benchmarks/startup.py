@@ -29,6 +29,7 @@ ANSWERS = {  # arguments of main.py → exit code
     "--bogus": 2,
     "--experiment=bogus": 2,
 }
+NAMES = {"--bogus": "an unknown flag", "--experiment=bogus": "an unknown experiment"}
 HEAVY = ("tensorflow", "keras")
 THEIRS = "import tensorflow, keras"
 OURS = {"import end2_tf": "import end2_tf", f"import end2_tf; {THEIRS}": f"import end2_tf; {THEIRS}"}
@@ -43,7 +44,7 @@ def measure(quick: bool) -> list[timing.Row]:
     repetitions = 2 if quick else timing.REPETITIONS
     answers = timing.in_turns({flag: functools.partial(answer, flag) for flag in ANSWERS}, repetitions, seconds=0)
     rows = [
-        timing.Row("startup", f"main.py {flag}", "s", tuple(times), LIMIT, is_lower_better=True)
+        timing.Row("startup", f"main.py, {NAMES.get(flag, flag)}", "s", tuple(times), LIMIT, is_lower_better=True)
         for flag, times in answers.items()
     ]
     imports = ["import end2_tf"] if quick else [THEIRS, *OURS]
