@@ -31,7 +31,8 @@ class Loop:
         loss: Of (targets, logits); its `call` gives each example's.
         clip_norm: The largest global norm of a gradient; None for any.
         teach: Makes a batch's targets, if they aren't those of the pipeline.
-        compiled: Whether XLA compiles a step; None for where that pays, on a GPU. Steps of several replicas never are.
+        compiled: Whether XLA compiles what a student does in a step; None for where that pays, on a GPU, if neither a
+            layer nor the loss has a `supports_jit` that is False. Steps of several replicas never are.
     """
 
     def __init__(
@@ -46,9 +47,9 @@ class Loop:
         self._strategy = tf.distribute.get_strategy()
         self._model, self._loss, self._clip_norm, self._teach = model, loss, clip_norm, teach
         if compiled is None:
-            compiled = bool(tf.config.list_physical_devices("GPU")) and _supports_xla(model)
+            compiled = bool(tf.config.list_physical_devices("GPU")) and _supports_xla(model, loss)
         compiled = compiled and self._strategy.num_replicas_in_sync == 1
-        self._one_step = tf.function(self._step, jit_compile=True) if compiled else self._step
+        self._learn = tf.function(self._learn_from, jit_compile=True) if compiled else self._learn_from
         self._calls = tf.function(self._make_steps, reduce_retracing=True)
 
     def run(self, batches: Batches, first_step: int, num_steps: int) -> Iterator[np.ndarray]:
@@ -78,16 +79,19 @@ class Loop:
     def _make_steps(self, iterator: Any, steps: tf.Tensor) -> tf.Tensor:
         losses = tf.TensorArray(tf.float32, steps)
         for i in tf.range(steps):
-            each = self._strategy.run(self._one_step, args=next(iterator))
+            each = self._strategy.run(self._step, args=next(iterator))
             losses = losses.write(i, self._strategy.reduce(tf.distribute.ReduceOp.SUM, each, axis=None))
         return losses.stack()
 
     def _step(self, inputs: Any, targets: Any, weights: Any, size: Any, epoch: Any) -> tf.Tensor:
         """Makes one step on a replica's share; returns its sum of losses and its part of the batch's size, (2,)."""
-        model, replicas = self._model, self._strategy.num_replicas_in_sync
         inputs = tf.cast(inputs, tf.float32)
         if self._teach is not None:
             targets = self._teach(inputs, targets, epoch)
+        return self._learn(inputs, targets, weights, size)
+
+    def _learn_from(self, inputs: Any, targets: Any, weights: Any, size: Any) -> tf.Tensor:
+        model, replicas = self._model, self._strategy.num_replicas_in_sync
         with tf.GradientTape() as tape:
             losses = self._loss.call(targets, model(inputs, training=True))
             loss = tf.reduce_sum(tf.cast(weights, losses.dtype) * losses)
@@ -112,7 +116,7 @@ class Loop:
         return [None if g is None else next(clipped) / replicas for g in gradients]
 
 
-def _supports_xla(model: keras.Model) -> bool:
-    """Returns whether XLA compiles all of a model's layers, as they say themselves."""
+def _supports_xla(model: keras.Model, loss: keras.losses.Loss) -> bool:
+    """Returns whether XLA compiles all of a model's layers and its loss, as they say themselves."""
     layers = model._flatten_layers() if hasattr(model, "_flatten_layers") else []
-    return all(layer.supports_jit for layer in layers)
+    return all(getattr(each, "supports_jit", True) for each in (*layers, loss))

@@ -96,5 +96,9 @@ def test_xla_is_for_layers_that_support_it_where_there_is_a_gpu(monkeypatch):
     ):
         monkeypatch.setattr("tensorflow.config.list_physical_devices", lambda kind, gpus=gpus: ["one"] * gpus)
         model.layers[-1].supports_jit = supported
-        steps = loop.Loop(model, keras.losses.MeanSquaredError(), compiled=asked)
-        assert hasattr(steps._one_step, "experimental_get_compiler_ir") == expected
+        loss = keras.losses.MeanSquaredError()
+        steps = loop.Loop(model, loss, compiled=asked)
+        assert hasattr(steps._learn, "experimental_get_compiler_ir") == expected
+        loss.supports_jit = False
+        steps = loop.Loop(model, loss, compiled=asked)
+        assert hasattr(steps._learn, "experimental_get_compiler_ir") == bool(asked)
