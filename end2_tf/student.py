@@ -278,7 +278,8 @@ def _online_lesson(
     def ask(inputs: tf.Tensor, _: tf.Tensor, epoch: tf.Tensor) -> tf.Tensor:
         return tf.cast(loss.reduce_members(ensemble.logits(inputs), values[epoch]), tf.float32)
 
-    return _Lesson(lambda epoch, view, ids: np.zeros((len(ids), 0), np.float32), temperature, None, ask)
+    # Nobody reads these targets, but tf.data crashes on arrays without any bytes.
+    return _Lesson(lambda epoch, view, ids: np.zeros(len(ids), np.float32), temperature, None, ask)
 
 
 def _check_outputs(backbone: keras.Model, loss: keras.losses.Loss, num_classes: int) -> None:
