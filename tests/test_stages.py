@@ -16,8 +16,7 @@ import keras
 import numpy as np
 import pytest
 
-from end2_tf import cli, config, ensemble, registry, stages, uncertainty
-from end2_tf.placement import Placement
+from end2_tf import cli, config, registry, stages, uncertainty
 from end2_tf.workdir import Workdir
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -140,31 +139,6 @@ def test_an_altered_member_is_trained_again(tmp_path, capsys):
     assert "ensemble  up to date" not in capsys.readouterr().out
     for again, first in zip(keras.saving.load_model(member).get_weights(), weights, strict=True):
         np.testing.assert_allclose(again, first, atol=1e-5)
-
-
-@pytest.mark.slow
-def test_stacks_side_by_side_are_the_members_of_one(tmp_path, monkeypatch, capsys):
-    changes = (*SMALL, "ensemble.num_members=5")
-    arguments = _args(tmp_path / "one", "--stage=ensemble", changes=changes)
-    assert cli.main(arguments) == 0
-    monkeypatch.setattr(ensemble, "WORTH_PROCESSES", 0.0)
-    arguments = [*_args(tmp_path / "two", "--stage=ensemble", changes=changes), "--jobs=2"]
-    assert cli.main(arguments) == 0
-    (one,), (two,) = ((tmp_path / name).glob("ensemble/*") for name in ("one", "two"))
-    names = sorted(path.name for path in one.iterdir())
-    assert names == sorted(path.name for path in two.iterdir())
-    assert len(names) == 11
-    for name in (name for name in names if name.endswith(".keras")):
-        first, second = (keras.saving.load_model(folder / name).get_weights() for folder in (one, two))
-        for a, b in zip(first, second, strict=True):
-            np.testing.assert_allclose(a, b, atol=1e-5)
-    asked = []
-    monkeypatch.setattr(Placement, "do", lambda self, trainer, tasks, *more: asked.extend(map(str, tasks)) or 1 / 0)
-    (two / "manifest.json").unlink()
-    (two / "member_003.json").unlink()
-    with pytest.raises(ZeroDivisionError):
-        cli.main(arguments)
-    assert asked == ["members 2 to 4"]  # the other stack is whole
 
 
 def test_describe_runs_nothing(tmp_path, capsys):

@@ -2,10 +2,11 @@ import keras
 import numpy as np
 import pytest
 
-from end2_tf import config, ensemble
+from end2_tf import cli, config, ensemble
 from end2_tf.data.dataset import DataSet
 from end2_tf.data.examples import Examples
 from end2_tf.ensemble import stacked
+from end2_tf.placement import Placement
 
 RNG = np.random.default_rng(0)
 
@@ -140,3 +141,29 @@ def test_a_stack_that_was_killed_while_it_was_written_is_not_trained_again(data,
 def test_stacks_are_side_by_side_where_training_is_long(data, epochs, members, processes, expected):
     settings = config.Ensemble(backbone="mlp", options={"hidden": [8]}, epochs=epochs)
     assert ensemble.num_stacks(settings, data, members, processes) == expected
+
+
+@pytest.mark.slow
+def test_stacks_side_by_side_are_the_members_of_one(tmp_path, monkeypatch):
+    changes = ("num_members=5", "epochs=3", "options.hidden=[16,16]")
+    sets = ["--set=data.max_train=600", *(f"--set=ensemble.{change}" for change in changes)]
+    command = ["main.py", "--experiment=spirals_mlp_end2", "--stage=ensemble", *sets]
+    assert cli.main([*command, f"--workdir={tmp_path / 'one'}", "--jobs=1"]) == 0
+    monkeypatch.setattr(ensemble, "WORTH_PROCESSES", 0.0)
+    arguments = [*command, f"--workdir={tmp_path / 'two'}", "--jobs=2"]
+    assert cli.main(arguments) == 0
+    (one,), (two,) = ((tmp_path / name).glob("ensemble/*") for name in ("one", "two"))
+    names = sorted(path.name for path in one.iterdir())
+    assert names == sorted(path.name for path in two.iterdir())
+    assert len(names) == 11
+    for name in (name for name in names if name.endswith(".keras")):
+        first, second = (keras.saving.load_model(folder / name).get_weights() for folder in (one, two))
+        for a, b in zip(first, second, strict=True):
+            np.testing.assert_allclose(a, b, atol=1e-5)
+    asked = []
+    monkeypatch.setattr(Placement, "do", lambda self, trainer, tasks, *more: asked.extend(map(str, tasks)) or 1 / 0)
+    (two / "manifest.json").unlink()
+    (two / "member_003.json").unlink()
+    with pytest.raises(ZeroDivisionError):
+        cli.main(arguments)
+    assert asked == ["members 2 to 4"]  # the other stack is whole
