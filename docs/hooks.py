@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import fields
 import pages
 import ziamath
 from latex2mathml.converter import convert
@@ -54,6 +55,7 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
         text = pages.expanded(markdown, source)
     except ValueError as error:
         raise PluginError(str(error)) from None
+    text = text.replace("<!-- fields -->", fields.markdown())
     return outside_code(text, lambda part: _LINK.sub(lambda link: _on_site(link, source, uri, files), part))
 
 

@@ -61,7 +61,7 @@ class Source:
     """One set of inputs: a file in end2_tf/data/sources/, or any image classification set of TFDS by name."""
 
     name: str
-    options: dict[str, Any] = dataclasses.field(default_factory=dict)
+    options: dict[str, Any] = dataclasses.field(default_factory=dict)  # arguments of the source
 
     def parts(self) -> Iterator[Source]:
         """Yields the source itself, then those that it is made of, its option `of`, down to the last."""
@@ -92,19 +92,19 @@ class Data:
     be classified as well. A set under one name in both is measured both ways.
     """
 
-    name: str = "spirals"
-    options: dict[str, Any] = dataclasses.field(default_factory=dict)
+    name: str = "spirals"  # as of a Source
+    options: dict[str, Any] = dataclasses.field(default_factory=dict)  # arguments of the source
     path: str | None = None  # own data: an .npz file or a folder of images per class
     validation_fraction: ShareBelowOne = 0.1  # of train, where the source has no validation split
     calibration_fraction: ShareBelowOne = 0.0  # of what is left of train, where the source has no calibration split
-    auxiliary: Source | None = None
-    ood: dict[str, Source] = dataclasses.field(default_factory=dict)
-    shifted: dict[str, Source] = dataclasses.field(default_factory=dict)
+    auxiliary: Source | None = None  # of its training split
+    ood: dict[str, Source] = dataclasses.field(default_factory=dict)  # of their test splits
+    shifted: dict[str, Source] = dataclasses.field(default_factory=dict)  # of their test splits
     max_train: Count | None = None  # use only so many examples, chosen by seed
     max_test: Count | None = None  # of validation, calibration, test and each OOD or shifted set
     # Keeps training and auxiliary inputs on disk in files of so many examples, where memory can't hold them all.
     shard_rows: Count | None = None
-    expected: Expected | None = None
+    expected: Expected | None = None  # what `--describe` plans with where the data aren't here
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -113,13 +113,13 @@ class Optimizer:
 
     name: Literal["adam", "sgd"] = "adam"
     momentum: ShareBelowOne = 0.9  # sgd
-    learning_rate: Positive = 1e-3
+    learning_rate: Positive = 1e-3  # the highest of the schedule
     schedule: Literal["constant", "cosine", "one_cycle"] = "cosine"
     cycle: Fraction = 2 / 3  # one_cycle: share of the training that the cycle takes
     floor: Fraction = 0.0  # cosine: share of the learning rate that it ends at
     average: ShareBelowOne = 0.0  # momentum of a moving average of the weights, which is the result; 0: none
     weight_decay: NonNegative = 0.0  # decoupled; never on biases and normalisation
-    clip_norm: Positive | None = None
+    clip_norm: Positive | None = None  # largest norm of all gradients together
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -130,13 +130,15 @@ class Ensemble:
     # draws of what is dropped. snapshots: one training, restarted `num_members` times from where it was; a member is
     # what each of these rounds of `epochs` epochs ends in.
     kind: Literal["deep", "dropout", "snapshots"] = "deep"
-    backbone: str = "mlp"
-    options: dict[str, Any] = dataclasses.field(default_factory=dict)
+    backbone: str = "mlp"  # a file of end2_tf/backbones/
+    options: dict[str, Any] = dataclasses.field(default_factory=dict)  # arguments of the backbone
     num_members: Count = 10
     epochs: Count = 45
     batch_size: Count = 128
     optimizer: Optimizer = Optimizer()
     augmentation: Augmentation = Augmentation()
+    # stacked: all members in one program, each a slice of its arrays. sequential: one by one, as many side by side as
+    # there are cores or GPUs. auto: stacked where the backbone's layers and memory allow it and it pays.
     engine: Literal["auto", "stacked", "sequential"] = "auto"
     # Keras files to use instead of training any: a glob, each file a member, or one file that is an ensemble.
     models: Annotated[str, Field(min_length=1)] | None = None
@@ -155,6 +157,8 @@ class Ensemble:
 class Transfer:
     """What the student is shown, and what is recorded of the members there."""
 
+    # clean: members are recorded once, on inputs as they are. views: on `num_views` augmented views of each, which the
+    # student is then shown. online: members answer in training, on views that never repeat; nothing is recorded.
     mode: Literal["clean", "views", "online"] = "clean"
     num_views: Count = 4  # mode=views: recorded augmented views
     augmentation: Augmentation = Augmentation()  # of the views, and of the student's inputs in every mode
@@ -174,14 +178,14 @@ class Transfer:
 class Method:
     """One way to train a student: a loss and what it is shown."""
 
-    loss: str
-    loss_options: dict[str, Any] = dataclasses.field(default_factory=dict)
+    loss: str  # a file of end2_tf/losses/
+    loss_options: dict[str, Any] = dataclasses.field(default_factory=dict)  # arguments of the loss
     offset: Fraction = 0.0  # of the Dirichlet head: alphas = exp(logits) + offset
-    auxiliary: bool = False
+    auxiliary: bool = False  # auxiliary inputs too
     augmentation: Augmentation | None = None  # losses on labels: instead of the members'
     labels: ShareBelowOne = 0.0  # losses on members: share of the true label in the target of the mean
-    temperature: Annotated[float, Field(ge=1), _Number] = 1.0  # T0
-    temperature_schedule: Literal["constant", "anneal"] = "constant"
+    temperature: Annotated[float, Field(ge=1), _Number] = 1.0  # T0, of members and student alike
+    temperature_schedule: Literal["constant", "anneal"] = "constant"  # anneal: from T0 to 1
     temperature_cycle: Fraction = 2 / 3  # anneal: T0 for half of it, linear to 1 over the other half
     temperature_levels: Annotated[int, Field(ge=2), _Number] = (
         32  # the schedule is piecewise constant on this many values
@@ -200,7 +204,7 @@ class Student:
     epochs: Count = 90
     batch_size: Count = 128
     optimizer: Optimizer = Optimizer()
-    num_seeds: Count = 1
+    num_seeds: Count = 1  # students of each method
     seeds_of: dict[str, Count] = dataclasses.field(default_factory=dict)  # of some methods, instead of num_seeds
     methods: tuple[str, ...] = (  # none: the ensemble alone
         "single_matched",
@@ -294,12 +298,12 @@ class Experiment:
     data: Data = Data()
     ensemble: Ensemble = Ensemble()
     transfer: Transfer = Transfer()
-    methods: dict[str, Method] = dataclasses.field(default_factory=default_methods)
+    methods: dict[str, Method] = dataclasses.field(default_factory=default_methods)  # rows of the comparison
     student: Student = Student()
     evaluation: Evaluation = Evaluation()
     export: Export = Export()
-    seed: CountOrZero = 0
+    seed: CountOrZero = 0  # of all that is drawn: held-out examples, initial values, order
     # Experiments of one family are variants of one: they share runs/<family>/, so also members and recordings.
     family: Annotated[str, Field(min_length=1)] | None = None
     published: Published | None = None
-    smoke: dict[str, Any] = dataclasses.field(default_factory=dict)
+    smoke: dict[str, Any] = dataclasses.field(default_factory=dict)  # field path → value with `--smoke`

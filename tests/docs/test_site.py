@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import os
 import re
@@ -327,3 +328,65 @@ def test_notebooks_become_pages():
     text, pictures = hooks.notebook({"cells": cells}, "name")
     assert text.startswith("# Title\n\n```python\n2 + 2\n```\n\n```text\n4\n```\n\n![")
     assert pictures == {"name_0.png": b"hi"}
+
+
+def test_fields_become_a_table():
+    source = '''
+Share = Annotated[float, Field(ge=0, lt=1), _Number]
+
+class Part:
+    """A part.
+
+    Args:
+        unshown: No.
+    """
+
+    kind: Literal["a", "b"] = "a"  # which
+    # Said above,
+    # in two lines.
+    share: Share = 0.5
+    many: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+class Experiment:
+    """All."""
+
+    part: Part = Part()
+    parts: dict[str, Part] = dataclasses.field(default_factory=dict)
+    limit: Count | None = None
+
+Count = Annotated[int, Field(ge=1), _Number]
+'''
+    text = _script("fields").markdown(source)
+    experiment, part = text.split("## Part\n")
+    assert "| `part` | [Part](#part) |  |  |\n| `parts` | name → [Part](#part) | none |  |" in experiment
+    assert "| `limit` | whole number ≥ 1 | none |  |" in experiment
+    assert part.startswith("\nA part.\n\nAt `part`, `parts.NAME`.\n")
+    assert "| `kind` | `a` or `b` | `a` | which |" in part
+    assert "| `share` | number ≥ 0 and < 1 | `0.5` | Said above, in two lines. |" in part
+    assert "| `many` | name → any value | none |  |" in part
+    assert "unshown" not in text
+
+
+def test_the_table_of_fields_has_every_field():
+    from end2_tf.config import fields
+
+    shown = dict(
+        zip(*[iter(re.split(r"^## (\w+)\n", _script("fields").markdown(), flags=re.MULTILINE)[1:])] * 2, strict=True)
+    )
+    declared = {
+        name for name, kind in vars(fields).items() if isinstance(kind, type) and dataclasses.is_dataclass(kind)
+    }
+    assert shown.keys() == declared - {"Published"}
+    for name, text in shown.items():
+        rows = set(re.findall(r"^\| `(\w+)` \|", text, flags=re.MULTILINE))
+        assert rows == {field.name for field in dataclasses.fields(getattr(fields, name))} - {"published"}
+
+
+def test_results_are_sentences():
+    pytest.importorskip("griffe", reason="Griffe isn't installed; the extra [docs] has it")
+    told = _script("docstrings")._SENTENCES.sub(
+        _script("docstrings")._told,
+        "Does.\n\nReturns:\n    Nats: a number,\n    or two.\n\nRaises:\n    ValueError: no.\n",
+    )
+    assert told.split("Raises:")[0].split("\n\n") == ["Does.", "**Returns:**", "Nats: a number,\nor two.", "\n"]
+    assert told.endswith("Raises:\n    ValueError: no.\n")
