@@ -46,8 +46,9 @@ def blocks(text: str) -> list[Block]:
 def expanded(text: str, source: str) -> str:
     """Returns a page with what it includes.
 
-    `<!-- include README.md#Serve -->` stands for that section of a file of the repository, without its heading;
-    `#<results>` for what is between the comments `<!-- results -->` and `<!-- end of results -->` there.
+    `<!-- include README.md#Serve -->` stands for that section of a file of the repository, without its heading, and with
+    those in it one level below the page's own; `#<results>` for what is between the comments `<!-- results -->` and
+    `<!-- end of results -->` there.
 
     Args:
         text: Markdown.
@@ -69,6 +70,9 @@ def expanded(text: str, source: str) -> str:
             raise ValueError(
                 f"{source} includes {section!r} of {name}, which has no such section. Name a heading of it."
             )
+        prose = re.sub(r"^```.*?^```$", "", text[: found.start()], flags=re.DOTALL | re.MULTILINE)
+        above = re.findall(r"^(#+) ", prose, re.MULTILINE)
+        part = re.sub(r"^###(?= )", f"{above[-1] if above else '#'}#", part, flags=re.MULTILINE)
         # Links are as seen from the included file's folder; here from the page's.
         back = posixpath.relpath(posixpath.dirname(name) or ".", posixpath.dirname(source) or ".")
         return _LINK.sub(lambda link: f"{link[1]}({posixpath.normpath(posixpath.join(back, link[2]))})", part)

@@ -248,6 +248,12 @@ def test_what_cannot_be_included_is_named(line, message):
         pages.expanded(line, "page.md")
 
 
+def test_headings_of_what_is_included_are_below_the_page_s_own():
+    include = "<!-- include README.md#The command line -->"
+    assert "\n## Stages\n" in pages.expanded(f"# Page\n\n{include}", "docs/page.md")
+    assert "\n### Stages\n" in pages.expanded(f"# Page\n\n## Part\n\n```sh\n# said\n```\n{include}", "docs/page.md")
+
+
 def test_links_of_what_is_included_are_seen_from_the_page():
     text = pages.expanded("<!-- include README.md#<results> -->", "docs/howto/page.md")
     assert "](../../docs/spirals_uncertainty.png)" in text
