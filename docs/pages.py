@@ -46,9 +46,9 @@ def blocks(text: str) -> list[Block]:
 def expanded(text: str, source: str) -> str:
     """Returns a page with what it includes.
 
-    `<!-- include README.md#Serve -->` stands for that section of a file of the repository, without its heading, and with
-    those in it one level below the page's own; `#<results>` for what is between the comments `<!-- results -->` and
-    `<!-- end of results -->` there.
+    `<!-- include README.md#Serve -->` stands for that section of a file of the repository, without its heading, and
+    with those in it one level below the page's own; `#<results>` for what is between the comments `<!-- results -->`
+    and `<!-- end of results -->` there.
 
     Args:
         text: Markdown.

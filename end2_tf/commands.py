@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from end2_tf import config, console, distribution, flags, grid, registry
+from end2_tf.config import Experiment
 from end2_tf.console import Answer
 from end2_tf.errors import ConfigError, WorkdirError, unknown
 from end2_tf.flags import FLAGS
@@ -61,7 +62,7 @@ def run(chosen: tuple[str, ...]) -> Answer:
         data["report"] = root / "report.html"
         lines.append(f"Report:  {data['report']}")
     if chosen[-1] in _NEXT and FLAGS.members is None:
-        data["next"] = _next(_NEXT[chosen[-1]])
+        data["next"] = _next(_NEXT[chosen[-1]], run.experiment)
         lines.append(f"Next:    {data['next']}")
     return Answer("\n".join(lines), data)
 
@@ -70,7 +71,7 @@ _NEXT = {"ensemble": "transfer", "transfer": "student", "student": "evaluate", "
 _NEXT |= {"export": "serve"}
 
 
-def _next(stage: str) -> str:
+def _next(stage: str, experiment: Experiment) -> str:
     """Returns the command that goes on from this one, with another stage, for people."""
     kept, is_value = [], False
     for part in flags.given():
@@ -78,6 +79,10 @@ def _next(stage: str) -> str:
         if not is_value and name not in ("stage", "json"):
             kept.append(part)
         is_value = part.startswith("-") and name == "stage" and not is_whole
+    methods = experiment.student.methods
+    if stage == "export" and not {"single", "ensemble", *methods} >= set(experiment.export.models):
+        there = [*(name for name in ("end2_aux", "end2") if name in methods), *reversed(methods), "ensemble"]
+        kept.append(f"--set=export.models={there[0]}")
     return shlex.join(["python", "main.py", f"--stage={stage}", *kept])
 
 
@@ -100,11 +105,12 @@ def write_inputs() -> Answer:
         raise ConfigError(f"--write_inputs is {str(path)!r}, which {reason}. Give a new file's name that ends in .npz.")
     from end2_tf import delivery
 
-    num = delivery.write_inputs(run, path)
+    num, parts = delivery.write_inputs(run, path)
+    of = ", ".join(f"{name} {count:,}" for name, count in parts.items())
     return Answer(
-        f"{path}: {num:,} inputs and their digests. Predict on inputs in that order; save logits or probs (n, "
+        f"{path}: {num:,} inputs and their digests ({of}). Predict on inputs in that order; save logits or probs (n, "
         "members, classes) with inputs or digests; name that file in ensemble.predictions.",
-        {"inputs": path, "num": num},
+        {"inputs": path, "num": num, "of": parts},
     )
 
 

@@ -36,8 +36,8 @@ class Run(Protocol):
     def require(self, artefact: Artefact, stage: str) -> None: ...
 
 
-def write_inputs(run: Run, path: Path) -> int:
-    """Writes every input that the run's members are asked about; returns how many.
+def write_inputs(run: Run, path: Path) -> tuple[int, dict[str, int]]:
+    """Writes every input that the run's members are asked about; returns how many, and how many of what with doubles.
 
     The file has `inputs` (n, ...), each once, and their `digests` (n,), see `ensemble.recorded`.
 
@@ -55,11 +55,12 @@ def write_inputs(run: Run, path: Path) -> int:
     from end2_tf.ensemble import recorded
 
     data = run.data
-    several = (data.train, data.validation, data.calibration, data.test, data.auxiliary)
-    sets = [each.inputs for each in (*several, *data.ood.values(), *data.shifted.values()) if each is not None]
+    parts = {"train": data.train, "validation": data.validation, "calibration": data.calibration, "test": data.test}
+    parts |= {"auxiliary": data.auxiliary, **data.ood, **data.shifted}
+    sets = {name: each.inputs for name, each in parts.items() if each is not None}
     if (grid := evaluate.grid(data)) is not None:
-        sets.append(grid["inputs"])
-    inputs = np.concatenate(sets)
+        sets["for the report's map"] = grid["inputs"]
+    inputs = np.concatenate(list(sets.values()))
     keys = recorded.digests(inputs)
     order = np.sort(np.unique(keys, return_index=True)[1])  # each input once, in the sets' order
     try:
@@ -68,7 +69,7 @@ def write_inputs(run: Run, path: Path) -> int:
         raise ConfigError(
             f"--write_inputs is {str(path)!r}, which can't be written ({error.strerror}). Name another."
         ) from error
-    return len(order)
+    return len(order), {name: len(each) for name, each in sets.items()}
 
 
 def export(run: Run) -> tuple[bool, Path, str]:
@@ -146,6 +147,8 @@ def _export(run: Run, methods: Iterable[str]) -> dict[str, Any]:
         )
         run.progress.end()
         run.say(f"  {made[method].path}: {made[method].summary()}")
+        for caution in made[method].cautions:
+            run.say(f"    Note: {caution}.")
     return made
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import glob
 from pathlib import Path
 
 from end2_tf import config, registry, workdir
@@ -73,7 +72,7 @@ class Plan:
             return self._artefact("ensemble", self.prints["alone"], "predictions", _file_digest(settings.predictions))
         if settings.models is None:
             return self._artefact("ensemble", self.prints["alone"], settings)
-        own = [workdir.model_digest(Path(p)) for p in sorted(glob.glob(settings.models))]
+        own = [workdir.model_digest(path) for path in workdir.model_files(settings.models)]
         return self._artefact("ensemble", self.prints["alone"], own)
 
     @functools.cached_property

@@ -9,6 +9,7 @@ from typing import Any
 
 SECONDS_BETWEEN_LINES = 15.0
 SECONDS_BETWEEN_UPDATES = 0.2
+SECONDS_OF_STARTING = 60.0  # a first part that took less was mostly compiling, and says nothing of the others
 
 Report = Callable[[str, int, int, dict[str, float]], None]
 """How work tells of itself: (what, done, of, figures).
@@ -26,13 +27,22 @@ class Progress:
         self.quiet = quiet
         self.is_terminal = sys.stderr.isatty()
         self._what, self._started, self._first, self._last, self._shown = "", 0.0, 0, 0, 0.0
+        self._is_starting = False
+        self._rated = 0, 0.0  # what was done here, and when, from which on the rate is told
 
     def __call__(self, what: str, done: int, of: int, figures: dict[str, float]) -> None:
         now = time.monotonic()
         if what != self._what or done < self._last:  # or the next of several tasks of one name
             self.end()
-            self._what, self._started, self._first = what, now, done  # what was first may have taken longer
+            self._what, self._started, self._first = what, now, done
+            self._rated, self._is_starting = (0, now), done == 0
             self._shown = 0.0 if self.is_terminal else now
+        self._first = max(self._first, int(figures.get(BEFORE, 0)))
+        here = done - self._first
+        if self._is_starting and here > 0:
+            self._is_starting = False
+            if now - self._started < SECONDS_OF_STARTING:
+                self._rated = here, now
         self._last = done
         wait = SECONDS_BETWEEN_UPDATES if self.is_terminal else SECONDS_BETWEEN_LINES
         if self.quiet or (now - self._shown < wait and done != of):
@@ -40,22 +50,21 @@ class Progress:
         if not self.is_terminal and now - self._started < 2:
             return  # too short to speak of
         self._shown = now
-        self._first = max(self._first, int(figures.get(BEFORE, 0)))
         numbers = "".join(
             f", {k.replace('_', ' ')} {v:.4g}" for k, v in figures.items() if k in ("loss", "temperature") and v == v
         )
-        line = f"  {what}: {done}/{of}{numbers}{self._left(done, of, now)}" if of else f"  {what} …"
+        line = f"  {what}: {done}/{of}{numbers}{self._left(done, of, here, now)}" if of else f"  {what} …"
         if self.is_terminal:
             print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
         else:
             print(line, file=sys.stderr, flush=True)
 
-    def _left(self, done: int, of: int, now: float) -> str:
+    def _left(self, done: int, of: int, here: int, now: float) -> str:
         """Returns the time that is left, or that it took; nothing before there is a rate to tell it from."""
-        elapsed = now - self._started
         if done == of:
-            return f", {_duration(elapsed)}"
-        return f", {_duration(elapsed / (done - self._first) * (of - done))} left" if done > self._first else ""
+            return f", {_duration(now - self._started)}"
+        earlier, since = self._rated
+        return f", {_duration((now - since) / (here - earlier) * (of - done))} left" if here > earlier else ""
 
     def end(self) -> None:
         """Closes the line of the current task."""

@@ -193,7 +193,7 @@ class Run(Trainer):
                 details |= {"models": settings.models, "weights": digests}
             else:
                 details |= {"predictions": settings.predictions}
-            self._warn_if_at_chance(members)
+            self._say_how_good(members)
         else:
             self.root.check_writable(self._ensemble_bytes())
             self._train_members(artefact.path)
@@ -274,13 +274,16 @@ class Run(Trainer):
             4.4 * member.count_params() * self.experiment.ensemble.num_members
         )  # float32, and a tenth of overhead
 
-    def _warn_if_at_chance(self, members: Any) -> None:
+    def _say_how_good(self, members: Any) -> None:
         from end2_tf import metrics, uncertainty
 
         held_out = self.data.validation.take(1000, self.experiment.seed)
         probs = uncertainty.from_members(members.predict_logits(held_out.inputs))["probs"]
         error = metrics.error_rate(probs, held_out.labels)
-        self.say(f"          your {members.num_members} members: {100 * error:.1f} % error on {len(held_out)} held out")
+        whose = "your one member" if members.num_members == 1 else f"your {members.num_members} members"
+        self.say(f"          {whose}: {100 * error:.1f} % error on {len(held_out)} held out")
+        if members.num_members == 1:
+            self.say("          nobody disagrees with it, so students learn no knowledge uncertainty; bring more")
         if error > 0.9 * (1 - 1 / self.data.num_classes):
             self.say(
                 "          that is near chance: do they take raw inputs (pixels 0-255), and classes in this order?"

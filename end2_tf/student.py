@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -302,8 +304,8 @@ def distil(
     epochs: int = 90,
     batch_size: int = 128,
     seed: int = 0,
-    online: bool = False,
-    augmentation: config.Augmentation | None = None,
+    online: bool | None = None,
+    augmentation: config.Augmentation | Mapping[str, Any] | None = None,
     **method: Any,
 ) -> UncertaintyClassifier:
     """Distils Keras models into one that keeps their mean and their disagreement.
@@ -317,8 +319,10 @@ def distil(
         validation: (inputs, labels), only for the history.
         loss: A file in end2_tf/losses/.
         epochs, batch_size, seed: Of the student's training.
-        online: Ask the members during training, on the student's own augmented view, instead of once beforehand.
-        augmentation: Random changes of the student's inputs.
+        online: Ask the members during training, on the student's own augmented view, instead of once beforehand, on
+            the inputs as they are. By default where there is an augmentation; with one, False teaches the members'
+            answers to other inputs than the student is shown.
+        augmentation: Random changes of the student's inputs: fields of `end2_tf.config.Augmentation`.
         **method: More fields of `end2_tf.config.Method`: loss_options, offset, temperature, optimizer, ….
 
     Returns:
@@ -338,13 +342,22 @@ def distil(
     if registry.is_on_labels(loss):
         raise ConfigError(f"loss is {loss!r}, which learns from labels, not from members. Use Keras' own fit for that.")
     teacher = members if isinstance(members, Ensemble) else Ensemble(members)
+    if any(student is member for member in teacher.members):
+        raise ModelError(f"the student ({student.name}) is one of the members. Give an untrained model of its own.")
+    if teacher.num_members == 1:
+        warnings.warn(
+            "members is one model: nobody disagrees with it, so knowledge uncertainty will be 0.", stacklevel=2
+        )
     examples = Examples(_checked_inputs(teacher, inputs, "inputs"), None)
-    extra = None if auxiliary is None else Examples(_checked_inputs(teacher, auxiliary, "auxiliary"), None)
+    extra = None if auxiliary is None else Examples(_checked_inputs(teacher, auxiliary, "auxiliary inputs"), None)
     held_out = None if validation is None else _checked_validation(teacher, *validation)
     teacher.recognise_probabilities(examples.inputs[:64])
     made = build_loss(how, teacher.num_members, "method")
     _check_student(student, teacher, made)
-    transfer = config.Transfer(mode="online" if online else "clean", augmentation=augmentation or config.Augmentation())
+    if not isinstance(augmentation, config.Augmentation):
+        augmentation = config.build(config.Augmentation, "augmentation", **_fields(augmentation))
+    online = not augmentation.is_identity if online is None else online
+    transfer = config.Transfer(mode="online" if online else "clean", augmentation=augmentation)
     # Before members are asked about all inputs, which may take hours.
     if transfer.augmentation.mixup and not online:
         raise ConfigError(
@@ -376,12 +389,25 @@ def distil(
     return model
 
 
+def _fields(augmentation: Any) -> dict[str, Any]:
+    if augmentation is None or isinstance(augmentation, Mapping):
+        return dict(augmentation or {})
+    names = ", ".join(field.name for field in dataclasses.fields(config.Augmentation))
+    raise ConfigError(f"augmentation is {augmentation!r}. Allowed: values by name, of {names}.")
+
+
+def _kind(value: Any) -> str:
+    return f"{type(value).__name__}; its attribute inputs is one" if hasattr(value, "inputs") else type(value).__name__
+
+
 def _checked_inputs(teacher: Ensemble, inputs: np.ndarray, name: str) -> np.ndarray:
-    inputs = np.asarray(inputs)
-    teacher.check_inputs(inputs)
+    given, inputs = inputs, np.asarray(inputs)
+    if inputs.dtype == object:
+        raise DataError(f"{name} are no array of numbers, but {_kind(given)}. Give an array (n, ...).")
+    teacher.check_inputs(inputs, name)
     if len(inputs) == 0:
         raise DataError(
-            f"{name} has shape {inputs.shape}, so there is nothing to learn from. Give at least one example."
+            f"{name} have shape {inputs.shape}, so there is nothing to learn from. Give at least one example."
         )
     if inputs.dtype != np.uint8:
         inputs = inputs.astype(np.float32)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import hashlib
 import json
 import os
@@ -84,6 +85,11 @@ def read_object(path: Path) -> dict[str, Any]:
 def sha256(path: Path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def model_files(pattern: str) -> list[Path]:
+    """Returns the Keras files that `ensemble.models` names, a glob or the folder that they are in, in their order."""
+    return sorted(map(Path, glob.glob(os.path.join(pattern, "*.keras") if os.path.isdir(pattern) else pattern)))
 
 
 def model_digest(path: Path) -> str:

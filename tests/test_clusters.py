@@ -20,11 +20,11 @@ def environment(tmp_path):
 
 @pytest.mark.parametrize(("index", "members"), [(0, "0:10"), (9, "90:100")])
 def test_slurm(environment, index, members):
-    command = ["bash", str(CLUSTERS / "slurm_members.sh"), "cifar10_vgg16", "/shared/my runs"]
+    command = ["bash", str(CLUSTERS / "slurm_members.sh"), "cifar10_vgg16", "/shared/my runs", "--data_dir=/my data"]
     environment["SLURM_ARRAY_TASK_ID"] = str(index)
     said = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
     start = "main.py --experiment=cifar10_vgg16 --workdir=/shared/my runs --stage=ensemble"
-    assert said == f"{start} --members={members}\n"
+    assert said == f"{start} --members={members} --data_dir=/my data\n"
 
 
 @pytest.mark.parametrize(("index", "members"), [(0, "0:10"), (9, "90:100")])
@@ -36,5 +36,5 @@ def test_kubernetes(environment, index, members):
     environment["JOB_COMPLETION_INDEX"] = str(index)
     command = [*container["command"], *(text.replace("$$", "$") for text in container["args"])]
     said = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
-    start = "-m end2_tf --experiment=cifar10_vgg16 --workdir=/runs/cifar10_vgg16 --stage=ensemble"
+    start = "-m end2_tf --experiment=cifar10_vgg16 --workdir=/runs/cifar10_vgg16 --data_dir=/runs/data --stage=ensemble"
     assert said == f"{start} --members={members}\n"

@@ -58,7 +58,7 @@ def test_own_keras_members_are_distilled(tmp_path, capsys, closing):
         model.optimizer.learning_rate = 0.05
         model.fit(x, y, epochs=10, verbose=0)
         model.save(tmp_path / f"member_{seed}.keras")
-    changes = (f"data.path={path}", f"ensemble.models={tmp_path}/member_*.keras", *SMALL)
+    changes = (f"data.path={path}", f"ensemble.models={tmp_path}", *SMALL)  # the folder
     assert _run(tmp_path / "run", *changes) == 0
     out = capsys.readouterr().out
     assert "your 3 members" in out

@@ -46,8 +46,21 @@ def _lines(capsys, monkeypatch, calls):
 
 def test_the_time_left_is_told_from_what_was_seen(capsys, monkeypatch):
     calls = [(0, "training", 0, 4), (10, "training", 1, 4), (20, "training", 2, 4), (60, "training", 4, 4)]
-    told = ["training: 0/4", "training: 1/4, 30 s left", "training: 2/4, 30 s left", "training: 4/4, 1.5 min"]
+    told = ["training: 0/4", "training: 1/4", "training: 2/4, 40 s left", "training: 4/4, 1.5 min"]
     assert _lines(capsys, monkeypatch, calls) == [f"  {line}" for line in told]
+
+
+def test_a_resumed_task_tells_once_a_second_unit_is_done(capsys, monkeypatch):
+    calls = [(0, "training", 0, 0), (25, "training", 57, 288, 56), (10, "training", 58, 288, 56)]
+    told = ["training …", "training: 57/288", "training: 58/288, 38.3 min left"]
+    assert _lines(capsys, monkeypatch, calls) == [f"  {line}" for line in told]
+
+
+def test_a_first_unit_that_took_long_tells_of_the_others(capsys, monkeypatch):
+    assert _lines(capsys, monkeypatch, [(0, "training", 0, 4), (90, "training", 1, 4)]) == [
+        "  training: 0/4",
+        "  training: 1/4, 4.5 min left",
+    ]
 
 
 def test_what_a_first_unit_took_before_it_was_told_says_nothing(capsys, monkeypatch):

@@ -172,7 +172,9 @@ def test_labels_are_a_share_of_the_target_mean_and_of_nothing_else(members):
         (lambda: _network(9), {"inputs": X[:, :1]}, ShapeError, r"inputs have shape \(200, 1\)"),
         (lambda: _network(9), {"inputs": X[:0]}, DataError, "nothing to learn from"),
         (lambda: _network(9), {"inputs": X * np.nan}, DataError, r"inputs\[0, 0\] is nan"),
-        (lambda: _network(9), {"auxiliary": X[:0]}, DataError, "auxiliary has shape"),
+        (lambda: _network(9), {"auxiliary": X[:0]}, DataError, "auxiliary inputs have shape"),
+        (lambda: _network(9), {"auxiliary": X[:, :1]}, ShapeError, r"auxiliary inputs have shape \(200, 1\)"),
+        (lambda: _network(9), {"inputs": Examples(X, None)}, DataError, "but Examples; its attribute inputs is one"),
         (lambda: _network(9), {"validation": (X, Y / 2)}, DataError, "validation labels are float64"),
         (lambda: _network(9), {"loss": "mean_precison"}, ConfigError, "Did you mean 'mean_precision'"),
         (lambda: _network(9), {"loss": "cross_entropy"}, ConfigError, "learns from labels"),
@@ -180,7 +182,14 @@ def test_labels_are_a_share_of_the_target_mean_and_of_nothing_else(members):
         (lambda: _network(9), {"loss": "dirichlet_nll", "temperature": 10}, ConfigError, "temperature_schedule=anneal"),
         (lambda: _network(9), {"loss": "dirichlet_nll", "labels": 0.1}, ConfigError, "no mean among its targets"),
         (lambda: _network(9), {"labels": 0.1}, ConfigError, "the inputs have no labels"),
-        (lambda: _network(9), {"augmentation": config.Augmentation(mixup=0.5)}, ConfigError, "Set online=True"),
+        (lambda: _network(9), {"augmentation": {"mixup": 0.5}, "online": False}, ConfigError, "Set online=True"),
+        (
+            lambda: _network(9),
+            {"augmentation": "jitter"},
+            ConfigError,
+            "augmentation is 'jitter'. Allowed: values by name",
+        ),
+        (lambda: _network(9), {"augmentation": {"jiter": 1}}, ConfigError, "Did you mean 'jitter'"),
         (
             lambda: _network(9),
             {"loss": "dirichlet_nll", "temperature": 10, "temperature_schedule": "anneal", "temperature_cycle": 1.0},
@@ -189,7 +198,7 @@ def test_labels_are_a_share_of_the_target_mean_and_of_nothing_else(members):
         ),
         (lambda: _network(9), {"temperature": 0.5}, ConfigError, r"method\.temperature is 0\.5\. Allowed: at least 1"),
         (lambda: _network(9), {"epochs": 0}, ConfigError, r"student\.epochs is 0\. Allowed: at least 1"),
-        (lambda: _network(9), {"los": "a"}, ConfigError, r"'method\.los' is no field"),
+        (lambda: _network(9), {"los": "a"}, ConfigError, r"method is 'los', which isn't a field\. Did you mean 'loss'"),
     ],
 )
 def test_what_does_not_fit_is_said_before_members_are_asked(members, monkeypatch, student, more, error, message):
@@ -200,6 +209,47 @@ def test_what_does_not_fit_is_said_before_members_are_asked(members, monkeypatch
     with pytest.raises(error, match=message):
         end2_tf.distil(teacher, student(), arguments.pop("inputs"), **arguments)
     assert max(asked, default=0) < len(X)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (lambda members: members[0], r"members is one model \(net0\)"),
+        (lambda members: ["members/0.keras"], "member 0 is 'members/0.keras', of type str"),
+        (lambda members: [], "no members"),
+    ],
+)
+def test_members_are_models(members, given, message):
+    with pytest.raises(ModelError, match=message):
+        end2_tf.distil(given(members), _network(9), X)
+
+
+def test_a_member_is_no_student(members):
+    with pytest.raises(ModelError, match=r"the student \(net1\) is one of the members"):
+        end2_tf.distil(members, members[1], X)
+
+
+def test_one_member_has_nobody_to_disagree_with(members):
+    with pytest.warns(UserWarning, match="members is one model"):
+        end2_tf.distil(members[:1], _network(9), X, epochs=1)
+
+
+def test_an_augmented_input_is_what_members_are_asked_about(members):
+    """Else jitter teaches that the answer doesn't depend on the input."""
+
+    def student(**more):
+        model = end2_tf.distil(members, _network(9), X, epochs=2, augmentation={"jitter": 0.5}, **more)
+        return model.get_weights()
+
+    for a, b in zip(student(), student(online=True), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert not np.allclose(student()[0], student(online=False)[0], atol=1e-4)
+
+
+def test_asking_many_members_prints_no_warning(members, caplog):
+    many = [_network(seed) for seed in range(8)]
+    end2_tf.Ensemble(many).predict_logits(X)
+    assert "retracing" not in caplog.text
 
 
 def test_a_softmax_that_is_no_layer_is_noticed():

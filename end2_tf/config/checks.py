@@ -86,7 +86,7 @@ def check_exported(experiment: Experiment) -> None:
     known = ("single", "ensemble", *experiment.student.methods)
     for name in experiment.export.models:
         if name not in known:
-            raise ConfigError(unknown("export.models", name, "a model of this run", known))
+            raise ConfigError(unknown("export.models", name, "an exportable model", known))
     if not experiment.export.models:
         raise ConfigError(f"export.models is empty, so there is nothing to export. Allowed: {', '.join(known)}.")
 

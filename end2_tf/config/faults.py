@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from typing import Any
 
 import pydantic
 
-from end2_tf.errors import ConfigError
+from end2_tf.errors import ConfigError, unknown
 
 
 def build(kind: type[Any], field: str, **values: Any) -> Any:
@@ -20,6 +21,9 @@ def build(kind: type[Any], field: str, **values: Any) -> Any:
         return kind(**values)
     except pydantic.ValidationError as error:
         fault = error.errors()[0]
+        if fault["type"] == "unexpected_keyword_argument":
+            names = [each.name for each in dataclasses.fields(kind)]
+            raise ConfigError(unknown(field, str(fault["loc"][-1]), "a field", names)) from None
         raise ConfigError(message({**fault, "loc": (field, *fault["loc"])}, "Give another value.")) from None
 
 

@@ -13,7 +13,7 @@ import pydantic
 from end2_tf.config.checks import check
 from end2_tf.config.faults import message
 from end2_tf.config.fields import Experiment, Source
-from end2_tf.errors import ConfigError, suggestion
+from end2_tf.errors import ConfigError, suggestion, unknown
 from end2_tf.reading import texts
 
 _ADAPTER = pydantic.TypeAdapter(Experiment)
@@ -44,7 +44,8 @@ def override(experiment: Experiment, assignments: Mapping[str, Any] | list[str])
     Args:
         experiment: The one to start from.
         assignments: `{"student.epochs": 3}`, or command-line texts `["student.epochs=3"]`. Texts are read as JSON where
-            that fits the field, tuples as comma-separated names; `none` empties an optional field.
+            that fits the field, tuples as comma-separated names; `none` empties an optional field, and
+            takes out what has a name of its own: `data.ood.mnist=none`.
 
     Raises:
         ConfigError: unknown field, wrong type, out of range; the message names the nearest field and what is allowed.
@@ -84,8 +85,15 @@ def _assign(values: dict[str, Any], path: str, value: Any) -> None:
             raise ConfigError(
                 f"{'.'.join(walked)} has no fields, so {path!r} can't be set. Set {'.'.join(walked)} itself."
             )
+    is_named = typing.get_origin(kind) is dict
     kind = _field_type(kind, last, walked, path)
-    node[last] = _parse(kind, value) if isinstance(value, str) else value
+    value = _parse(kind, value) if isinstance(value, str) else value
+    if is_named and value is None and _is_dataclass(kind):
+        if last not in node:
+            raise ConfigError(unknown(".".join(walked), last, "a name", node))
+        del node[last]
+    else:
+        node[last] = value
 
 
 def _field_type(kind: Any, name: str, walked: list[str], path: str) -> Any:

@@ -201,11 +201,19 @@ def fingerprint(config: configuration.Data, *, data_dir: str | None) -> str:
         **({"shard_rows": config.shard_rows} if config.shard_rows else {}),
         **({"calibration": config.calibration_fraction} if config.calibration_fraction else {}),
         "auxiliary": None if auxiliary is None else auxiliary.fingerprint(data_dir=data_dir),
-        "ood": {name: reader.fingerprint(data_dir=data_dir) for name, reader in ood.items()},
+        "ood": {name: _test_print(reader, data_dir) for name, reader in ood.items()},
     }
     if shifted:  # without any, the digest is that of versions which knew none
-        parts["shifted"] = {name: reader.fingerprint(data_dir=data_dir) for name, reader in shifted.items()}
+        parts["shifted"] = {name: _test_print(reader, data_dir) for name, reader in shifted.items()}
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _test_print(reader: sources.Reader, data_dir: str | None) -> str:
+    """Returns the fingerprint of a set that a run can do without."""
+    try:
+        return reader.fingerprint(data_dir=data_dir)
+    except DataError as error:
+        raise DataError(f"{error} Or leave it out: --set {reader.field}=none.") from None
 
 
 def severities(config: configuration.Data) -> dict[str, tuple[str, int]]:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import glob
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from end2_tf import uncertainty
+from end2_tf import uncertainty, workdir
 from end2_tf.errors import ModelError, ShapeError
 from end2_tf.models import EnsembleModel
 from end2_tf.reading import keras_files
@@ -35,7 +33,15 @@ class Ensemble:
     """
 
     def __init__(self, members: Iterable[keras.Model]):
+        if isinstance(members, keras.Model):
+            raise ModelError(f"members is one model ({members.name}). Give a list of models.")
         self.members: Sequence[keras.Model] = tuple(members)
+        for index, member in enumerate(self.members):
+            if not isinstance(member, keras.Model):
+                raise ModelError(
+                    f"member {index} is {member!r}, of type {type(member).__name__}. Give Keras models; "
+                    "keras.saving.load_model opens a file."
+                )
         if not self.members:
             raise ModelError("an ensemble was given no members. Give it at least one Keras model.")
         _check_outputs(self.members)
@@ -119,9 +125,10 @@ class Ensemble:
         for index in range(self.num_members):  # members outside: each graph is traced once and kept
             function = self._functions[index]
             if function is None:
-                function = self._functions[index] = tf.function(
-                    lambda x, i=index: self._member_logits(i, x), reduce_retracing=True
-                )
+                graph = tf.function(lambda x, i=index: self._member_logits(i, x))
+                # Concrete: TensorFlow takes several members' graphs for one that is traced again and again, and warns.
+                batch = tf.TensorSpec((None, *self.input_shape), tf.float32)
+                function = self._functions[index] = graph.get_concrete_function(batch)
             for rows in _chunks(len(inputs), batch_size):
                 out[rows, index] = function(tf.cast(inputs[rows], tf.float32)).numpy()
         return out
@@ -136,14 +143,14 @@ class Ensemble:
         outputs = [member(inputs) for member in self.members]
         return keras.Model(inputs, keras.ops.stack(outputs, axis=1), name="ensemble")
 
-    def check_inputs(self, inputs: np.ndarray) -> None:
-        """Raises ShapeError unless `inputs` is (n, *input_shape)."""
+    def check_inputs(self, inputs: np.ndarray, name: str = "inputs") -> None:
+        """Raises ShapeError unless `inputs`, which the message calls `name`, is (n, *input_shape)."""
         shape = tuple(np.shape(inputs))
         if len(shape) != len(self.input_shape) + 1 or any(
             want is not None and want != got for want, got in zip(self.input_shape, shape[1:], strict=True)
         ):
             raise ShapeError(
-                f"inputs have shape {shape}, but the members take ({', '.join(map(str, ('n', *self.input_shape)))}). "
+                f"{name} have shape {shape}, but the members take ({', '.join(map(str, ('n', *self.input_shape)))}). "
                 "Give the inputs they were trained on."
             )
 
@@ -216,20 +223,21 @@ def load(pattern: str) -> Ensemble:
     """Opens a user's own Keras files as an ensemble.
 
     Args:
-        pattern: A glob, for instance `members/*.keras`; members are taken in alphabetical order. Or one file with an
-            `EnsembleModel`, as the `model.keras` of a published ensemble is.
+        pattern: A glob, for instance `members/*.keras`, or the folder; members are taken in alphabetical order. Or one
+            file with an `EnsembleModel`, as the `model.keras` of a published ensemble is.
 
     Raises:
         ModelError: no file matches, one can't be opened, or the models don't fit together; names the file.
     """
-    paths = sorted(glob.glob(pattern))
+    paths = workdir.model_files(pattern)
     if not paths:
         raise ModelError(
-            f"ensemble.models is {pattern!r}, which matches no file. Give a glob of .keras files, in quotes."
+            f"ensemble.models is {pattern!r}, which has no Keras file. Give a folder of .keras files, or a glob in "
+            "quotes."
         )
     members = []
     for path in paths:
-        members.append(keras_files.load(Path(path), what=path, error=ModelError, advice=_ADVICE, compile=False))
+        members.append(keras_files.load(path, what=str(path), error=ModelError, advice=_ADVICE, compile=False))
     ensembles = [path for path, model in zip(paths, members, strict=True) if isinstance(model, EnsembleModel)]
     if ensembles and len(paths) > 1:
         raise ModelError(
@@ -239,7 +247,7 @@ def load(pattern: str) -> Ensemble:
     try:
         return StackedEnsemble.from_model(members[0]) if ensembles else Ensemble(members)
     except ModelError as error:
-        raise ModelError(f"{error} Files: {', '.join(paths)}.") from None
+        raise ModelError(f"{error} Files: {', '.join(map(str, paths))}.") from None
 
 
 def _check_outputs(members: Sequence[keras.Model]) -> None:

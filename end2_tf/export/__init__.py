@@ -33,12 +33,14 @@ class Exported:
         was_ready: Whether it was there already.
         thresholds: When it abstains.
         decisions: Of the test set and each OOD set: what is answered, and how well.
+        cautions: What its user should know of how the thresholds were chosen, a sentence each.
     """
 
     path: Path
     was_ready: bool
     thresholds: Thresholds
     decisions: Mapping[str, Mapping[str, float]]
+    cautions: tuple[str, ...] = ()
 
     def summary(self) -> str:
         test = self.decisions["test"]
@@ -103,7 +105,24 @@ def export(
             **(details or {}),
         },
     )
-    return Exported(root / name / str(version), was_ready, thresholds, decisions)
+    cautions = _cautions(data, thresholds, answers["validation"])
+    return Exported(root / name / str(version), was_ready, thresholds, decisions, cautions)
+
+
+def _cautions(data: DataSet, thresholds: Thresholds, measures: Mapping[str, np.ndarray]) -> tuple[str, ...]:
+    found = []
+    if data.calibration is None:
+        found.append(
+            f"the thresholds come from the {len(data.validation)} validation examples, since no others were held out; "
+            "data.calibration_fraction does that, so that their promise holds"
+        )
+    if thresholds.ood_rejection and np.isinf(thresholds.unfamiliar) and "knowledge_uncertainty" in measures:
+        needed = int(np.ceil(1 / thresholds.ood_rejection)) - 1
+        found.append(
+            f"no input is taken for unfamiliar: {thresholds.num_validation} examples are too few for "
+            f"export.ood_rejection={thresholds.ood_rejection:g}, which needs {needed}"
+        )
+    return tuple(found)
 
 
 def _sets(data: DataSet) -> dict[str, Examples]:

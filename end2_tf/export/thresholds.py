@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from end2_tf.errors import ConfigError, DataError
+from end2_tf.errors import ConfigError, DataError, ShapeError
 
 NUM_CANDIDATES = 50  # thresholds that a limit on the error is tried with
 
@@ -38,7 +38,17 @@ class Scores:
 
     @classmethod
     def of(cls, measures: Mapping[str, np.ndarray], labels: np.ndarray) -> Scores:
-        """Takes what a model's `predict` returns."""
+        """Takes what a model's `predict` returns, and labels (n,).
+
+        Raises:
+            ShapeError: there isn't one label an example.
+        """
+        num = len(measures["probs"])
+        if np.shape(labels) != (num,):
+            raise ShapeError(
+                f"labels have shape {np.shape(labels)}, but there are {num} predictions. Give each one's class as a "
+                f"number, ({num},)."
+            )
         return cls(
             np.asarray(measures["total_uncertainty"]),
             measures.get("knowledge_uncertainty"),
@@ -92,7 +102,7 @@ def choose(
     validation: Scores,
     calibration: Scores,
     *,
-    coverage: float,
+    coverage: float = 0.9,
     max_error: float | None = None,
     delta: float = 0.05,
     ood_rejection: float = 0.01,
@@ -108,11 +118,18 @@ def choose(
         ood_rejection: Share of in-domain inputs that may be taken for unfamiliar, in [0, 1).
 
     Raises:
-        ConfigError: more than 1 - ood_rejection is to be answered, or no threshold keeps the limit.
+        ConfigError: a share is out of its range, more than 1 - ood_rejection is to be answered, or no threshold keeps
+            the limit.
         DataError: there are no examples.
     """
     if not len(validation) or not len(calibration):
         raise DataError("thresholds need validation and calibration examples, and there are none. Hold some out.")
+    shares = {"coverage": coverage, "max_error": max_error, "delta": delta}
+    for field, value in shares.items():
+        if value is not None and not 0 < value < 1:
+            raise ConfigError(f"export.{field} is {value:g}. Allowed: above 0 and below 1; 0.05 is 5 %.")
+    if not 0 <= ood_rejection < 1:
+        raise ConfigError(f"export.ood_rejection is {ood_rejection:g}. Allowed: at least 0 and below 1; 0.05 is 5 %.")
     if max_error is None and coverage > 1 - ood_rejection:
         raise ConfigError(
             f"export.coverage is {coverage:g} and export.ood_rejection {ood_rejection:g}: both can't be. Allowed: a "

@@ -5,9 +5,9 @@ All variants share the ensemble and what was recorded of it; students learn from
 
 from __future__ import annotations
 
-import glob
 from pathlib import Path
 
+from end2_tf import workdir
 from end2_tf.config import Experiment
 from end2_tf.errors import ConfigError
 from end2_tf.grid import Axis, Study, Template
@@ -50,7 +50,7 @@ def _total(experiment: Experiment) -> int:
         return _recorded(settings.predictions)
     if settings.models is None:
         return settings.num_members
-    num = len(glob.glob(settings.models))
+    num = len(workdir.model_files(settings.models))
     if num == 0:
         raise ConfigError(f"ensemble.models is {settings.models!r}, which no file matches. Give a glob of Keras files.")
     return num

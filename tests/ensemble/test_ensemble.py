@@ -115,7 +115,7 @@ def test_load_own_files(tmp_path):
     (tmp_path / "m2.keras").write_bytes(b"not a model")
     with pytest.raises(ModelError, match=r"m2\.keras isn't a .keras file, or only part of one"):
         load(str(tmp_path / "*.keras"))
-    with pytest.raises(ModelError, match="matches no file"):
+    with pytest.raises(ModelError, match="has no Keras file"):
         load(str(tmp_path / "*.h5"))
 
 

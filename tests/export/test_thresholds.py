@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from end2_tf.errors import ConfigError, DataError
+from end2_tf.errors import ConfigError, DataError, ShapeError
 from end2_tf.export.thresholds import Scores, choose, conformal_quantile, limit_error
 
 
@@ -117,6 +117,26 @@ def test_too_few_examples_answer_everything_familiar():
     assert found.uncertain == math.inf
     far = Scores(np.array([1e9, np.inf]), np.array([0.0, 2.0]), np.array([False, False]))
     assert far.abstained(found).tolist() == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("share", "message"),
+    [
+        ({"coverage": 90}, r"export\.coverage is 90\. Allowed: above 0 and below 1"),
+        ({"max_error": 8}, r"export\.max_error is 8\. Allowed"),
+        ({"max_error": 0.1, "delta": 0}, r"export\.delta is 0\. Allowed"),
+        ({"ood_rejection": 1}, r"export\.ood_rejection is 1\. Allowed"),
+    ],
+)
+def test_shares_are_between_0_and_1(share, message):
+    with pytest.raises(ConfigError, match=message):
+        choose(_scores(1, 50), _scores(2, 50), **share)
+
+
+@pytest.mark.parametrize("labels", [np.zeros((4, 3)), np.zeros(5, int), 1])
+def test_labels_are_one_each(labels):
+    with pytest.raises(ShapeError, match=r"there are 4 predictions\. Give each one's class as a number, \(4,\)"):
+        Scores.of({"probs": np.full((4, 3), 1 / 3), "total_uncertainty": np.ones(4)}, labels)
 
 
 def test_what_cant_be():

@@ -116,6 +116,15 @@ def severity(*, name: str) -> tuple[str, int] | None:
     return (f"{base}, {degree['kind']}", int(degree["severity"])) if degree else None
 
 
+# Sets of the published experiments that somebody else's machine lacks, and what comes near.
+_ELSEWHERE = {
+    "not_mnist": "it is 10,000 images of Bulatov's notMNIST_small. Unpack that and name its folder instead: "
+    '{"name": "images", "options": {"path": "notMNIST_small", "size": 28, "channels": 1, "num": 10000}}.',
+    "tiny_imagenet32": "it is half of Tiny ImageNet's validation images at 32×32. Name those instead, which --download "
+    'fetches: {"name": "tiny_imagenet", "options": {"size": 32}}.',
+}
+
+
 def root_of(data_dir: str | None) -> Path:
     """Returns the data directory; TFDS's own default where none is given."""
     return Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
@@ -176,6 +185,8 @@ def _missing(name: str, base: str, root: Path) -> str:
         return (
             f"TFDS set {name!r} isn't in {looked}. Give --download to fetch it, or --data_dir=DIR where it is prepared."
         )
+    if base in _ELSEWHERE:
+        return f"{name!r} isn't in {looked}, and TFDS doesn't know it: {_ELSEWHERE[base]}"
     files = [source for source in registry.names("data source") if source != "tfds"]
     return (
         f"{name!r} is no data source: no file in end2_tf/data/sources/ ({', '.join(files)}), no TFDS set, and not in "
