@@ -10,6 +10,7 @@ import html
 import json
 import posixpath
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,9 @@ import ziamath
 from latex2mathml.converter import convert
 from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File
+
+sys.path.insert(0, str(pages.ROOT))
+from end2_tf import registry
 
 ROOT = pages.ROOT
 PAGES = ("CONTRIBUTING.md", "CHANGELOG.md")  # shown as they are
@@ -55,7 +59,7 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
         text = pages.expanded(markdown, source)
     except ValueError as error:
         raise PluginError(str(error)) from None
-    text = text.replace("<!-- fields -->", fields.markdown())
+    text = text.replace("<!-- fields -->", fields.markdown()).replace("<!-- other losses -->", _other_losses(text))
     return outside_code(text, lambda part: _LINK.sub(lambda link: _on_site(link, source, uri, files), part))
 
 
@@ -95,6 +99,14 @@ def notebook(content: dict[str, Any], name: str) -> tuple[str, dict[str, bytes]]
                 parts.append(f"![What the cell above draws]({picture})")
     parts.append(f"[The notebook]({name}.ipynb) itself is in the repository, in `examples/`.")
     return "\n\n".join(parts) + "\n", pictures
+
+
+def _other_losses(text: str) -> str:
+    """Returns mkdocstrings' lines for the losses that a page doesn't name, so that a new one is in the reference."""
+    known = {name: registry.class_name(name) for name in registry.names("loss")}
+    return "\n".join(
+        f"::: end2_tf.losses.{name}.{made}" for name, made in known.items() if f"losses.{name}.{made}" not in text
+    )
 
 
 def outside_code(text: str, change: Callable[[str], str]) -> str:

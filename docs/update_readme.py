@@ -23,7 +23,7 @@ def main(run: Path) -> None:
     command = re.sub(r" --(workdir|stage)=\S+", "", results["command"])
     minutes = sum(results["seconds"].values()) / 60
     text = [
-        f"`{command}` gives, after {minutes:.0f} minutes of training on two cores:",
+        f"`{command}` gives, after {minutes:.1f} minutes of training on two cores:",
         "",
         f"| {' | '.join(heading)} |",
         f"|---{'|--:' * (len(heading) - 1)}|",
@@ -32,7 +32,7 @@ def main(run: Path) -> None:
         *tables.legend(results),
         "",
         "One forward pass tells where classes overlap (data uncertainty) from where nothing was learnt (knowledge",
-        "uncertainty), as the 100 networks do:",
+        "uncertainty), as the 100 networks do, as far out as it was shown inputs; in the corners it may be sure again:",
         "",
         f"![Total, data and knowledge uncertainty of the ensemble, the student and the true posterior]({PICTURE})",
     ]

@@ -73,12 +73,16 @@ _NEXT |= {"export": "serve"}
 
 def _next(stage: str, experiment: Experiment) -> str:
     """Returns the command that goes on from this one, with another stage, for people."""
-    kept, is_value = [], False
-    for part in flags.given():
-        name, is_whole, _ = part.lstrip("-").partition("=")
-        if not is_value and name not in ("stage", "json"):
-            kept.append(part)
-        is_value = part.startswith("-") and name == "stage" and not is_whole
+    kept: list[str] = []
+    given = iter(flags.given())
+    for part in given:
+        name, is_whole, value = part.lstrip("-").partition("=")
+        takes_one = not is_whole and not isinstance(FLAGS[name.removeprefix("no")].value, bool)
+        whole = [part, *([next(given)] if takes_one else [])]
+        setting = value if is_whole else whole[-1]
+        is_of_run = stage == "serve" and name == "set" and not setting.startswith("serving.")
+        if name not in ("stage", "json", "quiet") and not is_of_run:
+            kept += whole
     methods = experiment.student.methods
     if stage == "export" and not {"single", "ensemble", *methods} >= set(experiment.export.models):
         there = [*(name for name in ("end2_aux", "end2") if name in methods), *reversed(methods), "ensemble"]

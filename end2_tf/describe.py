@@ -55,6 +55,7 @@ def cost(run: Run) -> str:
         if unread is not None:
             run.data = unread
             return "\n".join(["", "Planned for data that aren't in shards yet", "", *_cost(run)])
+        run.for_training = True  # a plan needs no corrupted copies of the test set, which take minutes
         run.prepare()
     except DataError as error:
         expected = run.experiment.data.expected

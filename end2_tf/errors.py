@@ -7,6 +7,7 @@ the class's `exit_code`; library users catch `End2Error` or the built-in excepti
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 _MAX_MESSAGE = 4_000  # characters; the longest of ours list the names of everything there is
@@ -78,11 +79,13 @@ class TrainingError(End2Error, ArithmeticError):
 
 def suggestion(name: str, allowed: Iterable[str]) -> str:
     """Returns "Did you mean 'x'? " for the nearest allowed name, or nothing."""
-    near = difflib.get_close_matches(str(name), [str(a) for a in allowed], n=1, cutoff=0.5)
+    names = [str(a) for a in allowed]
+    near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
+    near = near or [each for each in names if len(str(name)) > 2 and each.startswith(str(name))]  # a part is a start
     return f"Did you mean {near[0]!r}? " if near else ""
 
 
-def unknown(field: str, name: str, kind: str, allowed: Iterable[str], next_step: str = "") -> str:
+def unknown(field: str, name: str, kind: str, allowed: Iterable[str], next_step: str = "", *, verb: str = "is") -> str:
     """Returns the message for a name that isn't among those allowed.
 
     Args:
@@ -91,10 +94,12 @@ def unknown(field: str, name: str, kind: str, allowed: Iterable[str], next_step:
         kind: What it should have been, with its article: "a loss".
         allowed: The names there are.
         next_step: A closing sentence, for instance how to add one.
+        verb: What the field does with the name: it is one, or has one.
     """
     names = sorted(str(a) for a in allowed)
     noun = kind.split(" ", 1)[-1]
-    plural = (noun + ("es" if noun.endswith("s") else "s")).capitalize()
+    plural = re.sub(r"(?<=[^aeiou])y$", "ie", noun) if not noun.endswith("s") else f"{noun}e"
+    plural = f"{plural}s".capitalize()
     listed = ", ".join(names) if names else "none"
     end = f" {next_step}" if next_step else ""
-    return f"{field} is {name!r}, which isn't {kind}. {suggestion(name, names)}{plural}: {listed}.{end}"
+    return f"{field} {verb} {name!r}, which isn't {kind}. {suggestion(name, names)}{plural}: {listed}.{end}"

@@ -34,7 +34,7 @@ def check(
     checked = {}
     for key, given_value in given.items():
         if key not in allowed:
-            raise ConfigError(unknown(field, key, "an option", allowed, f"They are those of {owner}."))
+            raise ConfigError(unknown(field, key, "an option", allowed, f"They are those of {owner}.", verb="has"))
         checked[key] = value(key, hints.get(key, Any), given_value, field)
     return checked
 

@@ -113,7 +113,9 @@ class Run(Trainer):
         for name in experiment.student.methods:
             method = experiment.methods[name]
             epochs = experiment.student.epochs_of(method)
-            student.check_annealing(self.loss(name), method, epochs, f"methods.{name}")
+            loss = self.loss(name)
+            student.check_loss(loss, self.num_taught, self.data.num_classes)
+            student.check_annealing(loss, method, epochs, f"methods.{name}")
         Views(experiment.ensemble.augmentation, self.data.train.inputs, 0, name="ensemble.augmentation")
         for name in experiment.student.methods:
             own = experiment.methods[name].augmentation

@@ -41,7 +41,13 @@ def build_loss(method: config.Method, num_members: int, field: str = "methods") 
     Raises:
         ConfigError: an option that the loss doesn't take, or a value that it refuses.
     """
-    loss_class = getattr(registry.module("loss", method.loss, f"{field}.loss"), registry.class_name(method.loss))
+    module, class_name = registry.module("loss", method.loss, f"{field}.loss"), registry.class_name(method.loss)
+    loss_class = getattr(module, class_name, None)
+    if loss_class is None:
+        raise ConfigError(
+            f"{field}.loss is {method.loss!r}, but end2_tf/losses/{method.loss}.py has no class {class_name}. Call its "
+            "class that."
+        )
     for key in ("temperature", "offset"):
         if key in method.loss_options:
             raise ConfigError(
@@ -76,6 +82,32 @@ def build_loss(method: config.Method, num_members: int, field: str = "methods") 
             f"{field}.temperature=1."
         )
     return loss
+
+
+def check_loss(loss: keras.losses.Loss, num_members: int, num_classes: int) -> None:
+    """Tries a loss on two examples.
+
+    Raises:
+        ModelError: the shapes of its statistics or values aren't what `DistillationLoss` says.
+    """
+    if not isinstance(loss, DistillationLoss):
+        return
+    name = type(loss).__name__
+    said = np.linspace(-1, 1, 2 * num_members * num_classes).reshape(2, num_members, num_classes)
+    statistics = loss.reduce_members(said, 1.0)
+    size = loss.statistics_size(num_classes)
+    if tuple(statistics.shape) != (2, size):
+        raise ModelError(
+            f"{name}.reduce_log_probs returns shape {tuple(statistics.shape)} for 2 examples, but statistics_size says "
+            f"(2, {size}). Make them agree."
+        )
+    outputs = np.linspace(-1, 1, 2 * head_of(loss).num_outputs(num_classes)).reshape(2, -1)
+    values = loss.from_statistics(tf.cast(statistics, tf.float32), tf.constant(outputs), 1.0)
+    if tuple(values.shape) != (2,):
+        raise ModelError(
+            f"{name}.from_statistics returns shape {tuple(values.shape)} for 2 examples. Allowed: (2,), the loss of "
+            "each example. Sum over the last axis, and over no other."
+        )
 
 
 def check_annealing(loss: keras.losses.Loss, method: config.Method, epochs: int, field: str = "methods") -> None:
@@ -353,11 +385,11 @@ def distil(
     held_out = None if validation is None else _checked_validation(teacher, *validation)
     teacher.recognise_probabilities(examples.inputs[:64])
     made = build_loss(how, teacher.num_members, "method")
+    check_loss(made, teacher.num_members, teacher.num_classes)
     _check_student(student, teacher, made)
-    if not isinstance(augmentation, config.Augmentation):
-        augmentation = config.build(config.Augmentation, "augmentation", **_fields(augmentation))
-    online = not augmentation.is_identity if online is None else online
-    transfer = config.Transfer(mode="online" if online else "clean", augmentation=augmentation)
+    changes = _changes(augmentation)
+    online = not changes.is_identity if online is None else online
+    transfer = config.Transfer(mode="online" if online else "clean", augmentation=changes)
     # Before members are asked about all inputs, which may take hours.
     if transfer.augmentation.mixup and not online:
         raise ConfigError(
@@ -389,9 +421,12 @@ def distil(
     return model
 
 
-def _fields(augmentation: Any) -> dict[str, Any]:
+def _changes(augmentation: Any) -> config.Augmentation:
+    if isinstance(augmentation, config.Augmentation):
+        return augmentation
     if augmentation is None or isinstance(augmentation, Mapping):
-        return dict(augmentation or {})
+        made: config.Augmentation = config.build(config.Augmentation, "augmentation", **(augmentation or {}))
+        return made
     names = ", ".join(field.name for field in dataclasses.fields(config.Augmentation))
     raise ConfigError(f"augmentation is {augmentation!r}. Allowed: values by name, of {names}.")
 

@@ -121,6 +121,17 @@ def legend(results: dict[str, Any]) -> list[str]:
     if ood:
         split = results.get("split", "test")
         sentences.append(f"{', '.join(ood)}: AUROC % against {split}, by total / knowledge uncertainty.")
+    models = {row["model"] for row in results["rows"]}
+    told = {
+        "bayes": "the true posterior",
+        "single_matched": "one network trained on labels for as long as a student",
+    }
+    known = [f"{name}: {what}." for name, what in told.items() if name in models]
+    if any(model.endswith("_aux") for model in models):
+        known.append("_aux: shown inputs from outside too.")
+    if any(row["metric"] == "knowledge_rank_correlation" for row in results["rows"]):
+        known.append("Rank corr.: Spearman's, of knowledge uncertainty with the ensemble's.")
+    sentences += [" ".join(known)] if known else []
     sentences.append("PRR: 100 is the oracle, 0 random. Gap closed: of error / NLL between single model and ensemble.")
     return sentences
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from end2_tf import cli, commands, flags
+from end2_tf import cli, commands, config, flags, registry
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -209,4 +209,29 @@ def test_json_of_an_error_has_its_kind_and_exit_code(capsys):
 def test_the_next_command_is_this_one_with_another_stage(part):
     flags.read(["main.py", *part, "--experiment=spirals_mlp_end2", "--set", "data.name=a b"])
     expected = "python main.py --stage=student --experiment=spirals_mlp_end2 --set 'data.name=a b'"
-    assert commands._next("student") == expected
+    experiment = config.Experiment()
+    assert commands._next("student", experiment) == expected
+
+
+@pytest.mark.parametrize(
+    ("methods", "more"),
+    [
+        (("end2_aux",), []),
+        (("end", "end2"), ["--set=export.models=end2"]),
+        (("end2_nll", "end"), ["--set=export.models=end"]),
+        ((), ["--set=export.models=ensemble"]),
+    ],
+)
+def test_what_is_exported_next_is_there(methods, more):
+    flags.read(["main.py", "--experiment=spirals_mlp_end2"])
+    experiment = config.override(registry.experiments()["spirals_mlp_end2"], {"student.methods": methods})
+    expected = ["python", "main.py", "--stage=export", "--experiment=spirals_mlp_end2", *more]
+    assert commands._next("export", experiment).split() == expected
+    config.check_exported(config.override(experiment, [part.partition("=")[2] for part in more]))
+
+
+def test_what_is_served_next_takes_settings_of_the_server_alone():
+    given = ["--set", "student.epochs=2", "--smoke", "--set=serving.port=0", "--quiet", "--set=export.coverage=0.8"]
+    flags.read(["main.py", "--stage=export", "--experiment=spirals_mlp_end2", *given])
+    expected = "python main.py --stage=serve --experiment=spirals_mlp_end2 --smoke --set=serving.port=0"
+    assert commands._next("serve", config.Experiment()) == expected

@@ -47,6 +47,15 @@ def test_set_is_typed(experiment, text, path, value):
     assert type(found) is type(value)
 
 
+def test_none_takes_out_what_has_a_name(experiment):
+    names = set(experiment.data.ood)
+    first = min(names)
+    changed = config.override(experiment, [f"data.ood.{first}=none"])
+    assert set(changed.data.ood) == names - {first}
+    with pytest.raises(ConfigError, match=rf"data\.ood has 'nothing', which isn't a name\. .*{first}"):
+        config.override(experiment, ["data.ood.nothing=none"])
+
+
 def test_set_ood_by_names(experiment):
     changed = config.override(experiment, ["data.ood=svhn_cropped,mnist"])
     assert changed.data.ood == {n: config.Source(n) for n in ("svhn_cropped", "mnist")}

@@ -14,6 +14,16 @@ def test_nothing_near_suggests_nothing():
     assert errors.unknown("x", "y", "a stage", []).endswith("Stages: none.")
 
 
+def test_plurals_and_verbs():
+    assert errors.unknown("x", "y", "a study", ["a"], verb="has") == "x has 'y', which isn't a study. Studies: a."
+    assert errors.unknown("x", "y", "an index key", ["a"]).endswith("Index keys: a.")
+    assert errors.unknown("x", "y", "a class", ["a"]).endswith("Classes: a.")
+
+
+def test_the_beginning_of_a_name_is_near():
+    assert errors.suggestion("brier", ["hydra", "brier_distillation"]) == "Did you mean 'brier_distillation'? "
+
+
 def test_exit_codes_tell_input_workdir_and_training_apart():
     codes = {c.exit_code for c in (errors.ConfigError, errors.WorkdirError, errors.TrainingError)}
     assert len(codes) == 3

@@ -1,13 +1,16 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import end2_tf
-from end2_tf import config, student, uncertainty
+from end2_tf import config, registry, student, uncertainty
 from end2_tf.data.examples import Examples
 from end2_tf.data.views import CLEAN, Views
 from end2_tf.errors import ConfigError, DataError, ModelError, ShapeError
 from end2_tf.heads import DirichletHead, SoftmaxHead
+from end2_tf.losses import DistillationLoss
+from end2_tf.losses.ensemble_distillation import EnsembleDistillation
 from end2_tf.transfer import Recording, TransferSet, record_in_memory
 
 RNG = np.random.default_rng(0)
@@ -198,7 +201,12 @@ def test_labels_are_a_share_of_the_target_mean_and_of_nothing_else(members):
         ),
         (lambda: _network(9), {"temperature": 0.5}, ConfigError, r"method\.temperature is 0\.5\. Allowed: at least 1"),
         (lambda: _network(9), {"epochs": 0}, ConfigError, r"student\.epochs is 0\. Allowed: at least 1"),
-        (lambda: _network(9), {"los": "a"}, ConfigError, r"method is 'los', which isn't a field\. Did you mean 'loss'"),
+        (
+            lambda: _network(9),
+            {"los": "a"},
+            ConfigError,
+            r"method has 'los', which isn't a field\. Did you mean 'loss'",
+        ),
     ],
 )
 def test_what_does_not_fit_is_said_before_members_are_asked(members, monkeypatch, student, more, error, message):
@@ -222,6 +230,43 @@ def test_what_does_not_fit_is_said_before_members_are_asked(members, monkeypatch
 def test_members_are_models(members, given, message):
     with pytest.raises(ModelError, match=message):
         end2_tf.distil(given(members), _network(9), X)
+
+
+class _Wrong(EnsembleDistillation):
+    """A loss whose statistics or values have another shape than it says."""
+
+    def __init__(self, size=None, axis=-1):
+        super().__init__(targets="statistics")
+        self._size, self._axis = size, axis
+
+    def statistics_size(self, num_classes):
+        return self._size or super().statistics_size(num_classes)
+
+    def from_statistics(self, statistics, logits, temperature):
+        return tf.reduce_sum(statistics * tf.cast(logits, statistics.dtype), axis=self._axis)
+
+
+@pytest.mark.parametrize(
+    ("loss", "message"),
+    [
+        (lambda: _Wrong(size=4), r"returns shape \(2, 3\) for 2 examples, but statistics_size says \(2, 4\)"),
+        (lambda: _Wrong(axis=None), r"from_statistics returns shape \(\) for 2 examples"),
+        (lambda: _Wrong(axis=[]), r"from_statistics returns shape \(2, 3\) for 2 examples"),
+    ],
+)
+def test_a_loss_of_the_wrong_shape_is_named(loss, message):
+    with pytest.raises(ModelError, match=f"_Wrong.*{message}"):
+        student.check_loss(loss(), num_members=5, num_classes=3)
+
+
+@pytest.mark.parametrize("loss", registry.names("loss"))
+def test_every_loss_has_the_right_shapes(loss):
+    student.check_loss(student.build_loss(config.Method(loss=loss), 5), num_members=5, num_classes=3)
+
+
+def test_a_loss_that_lacks_a_method_says_which():
+    with pytest.raises(NotImplementedError, match="DistillationLoss doesn't define statistics_size"):
+        DistillationLoss().statistics_size(3)
 
 
 def test_a_member_is_no_student(members):

@@ -23,7 +23,7 @@ _VERBS: dict[Outcome, str] = {
     "wins": "wins on",
     "ties": "ties on",
     "loses": "loses on",
-    "unknown": "with one seed can't be told from luck on",
+    "unknown": "isn't judged (one seed) on",
 }
 _NAMES = {"error": "error", "nll": "NLL"}
 _CONTROLS = {
@@ -61,11 +61,15 @@ def overall(found: Found) -> list[str]:
 def _headline(asked: Sequence[Difference]) -> str:
     """Says yes, no or in between for OOD detection by each model's best score, and how it is with accuracy."""
     ood = {
-        "better": "Yes: EnD² tells OOD inputs better than EnD in every comparison",
-        "partly": "In part: EnD² tells OOD inputs better than EnD in some comparisons and worse in none",
-        "mixed": "It depends: EnD² tells OOD inputs better than EnD in some comparisons and worse in others",
+        "better": "Yes: EnD², by knowledge uncertainty, tells OOD inputs better than EnD, by total, in every "
+        "comparison",
+        "partly": "In part: EnD², by knowledge uncertainty, tells OOD inputs better than EnD, by total, in some "
+        "comparisons and worse in none",
+        "mixed": "It depends: EnD², by knowledge uncertainty, tells OOD inputs better than EnD, by total, in some "
+        "comparisons and worse in others",
         "same": "No: at telling OOD inputs, EnD² and EnD differ by no more than noise",
-        "worse": "No: EnD² tells OOD inputs worse than EnD in some comparisons and better in none",
+        "worse": "No: EnD², by knowledge uncertainty, tells OOD inputs worse than EnD, by total, in some comparisons "
+        "and better in none",
         "unknown": "Not known yet: of one seed a method, OOD detection can't be told from luck",
         "absent": "No OOD set was measured",
     }
@@ -105,7 +109,7 @@ def _tally(some: Sequence[tuple[Run, Difference]]) -> str:
     text = f"wins {counted['wins']} of {len(some)} comparisons, ties in {counted['ties']} and loses {counted['loses']}"
     if counted["unknown"]:
         text += f" ({counted['unknown']} of one seed aren't told)"
-    text += f": {_mean([d for _, d in some])} on average"
+    text += f": {_mean([d for _, d in some])} on average over all"
     means = {
         distance: [d for run, d in some if d.score and run.distance(d.dataset) == distance]
         for distance in ("near", "far")

@@ -23,7 +23,7 @@ def build(kind: type[Any], field: str, **values: Any) -> Any:
         fault = error.errors()[0]
         if fault["type"] == "unexpected_keyword_argument":
             names = [each.name for each in dataclasses.fields(kind)]
-            raise ConfigError(unknown(field, str(fault["loc"][-1]), "a field", names)) from None
+            raise ConfigError(unknown(field, str(fault["loc"][-1]), "a field", names, verb="has")) from None
         raise ConfigError(message({**fault, "loc": (field, *fault["loc"])}, "Give another value.")) from None
 
 

@@ -90,7 +90,7 @@ def _assign(values: dict[str, Any], path: str, value: Any) -> None:
     value = _parse(kind, value) if isinstance(value, str) else value
     if is_named and value is None and _is_dataclass(kind):
         if last not in node:
-            raise ConfigError(unknown(".".join(walked), last, "a name", node))
+            raise ConfigError(unknown(".".join(walked), last, "a name", node, verb="has"))
         del node[last]
     else:
         node[last] = value

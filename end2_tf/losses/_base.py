@@ -79,11 +79,11 @@ class DistillationLoss(keras.losses.Loss):
 
     def statistics_size(self, num_classes: int) -> int:
         """Returns S, how many numbers `reduce_members` keeps of an example."""
-        raise NotImplementedError
+        raise self._lacks("statistics_size")
 
     def reduce_log_probs(self, log_probs: tf.Tensor) -> tf.Tensor:
         """Returns the statistics (..., S) of members' tempered log-probabilities (..., members, classes)."""
-        raise NotImplementedError
+        raise self._lacks("reduce_log_probs")
 
     def from_statistics(self, statistics: tf.Tensor, logits: tf.Tensor, temperature: Any) -> tf.Tensor:
         """Returns the loss of each example, float64 (batch,).
@@ -93,7 +93,7 @@ class DistillationLoss(keras.losses.Loss):
             logits: The student's, (batch, classes).
             temperature: That of the statistics.
         """
-        raise NotImplementedError
+        raise self._lacks("from_statistics")
 
     def teacher_temperature(self, temperature: Any) -> Any:
         """Returns what members' logits are divided by."""
@@ -183,6 +183,9 @@ class DistillationLoss(keras.losses.Loss):
                 f"{name} got y_true of shape {tuple(y_true)} and y_pred of shape {tuple(y_pred)}, which differ in the "
                 f"batch. Give both for the same examples."
             )
+
+    def _lacks(self, method: str) -> NotImplementedError:
+        return NotImplementedError(f"{type(self).__name__} doesn't define {method}, which each loss does for itself.")
 
     def _check_number(self, field: str, value: float, is_allowed: bool, allowed: str) -> None:
         if not (is_allowed and np.isfinite(value)):

@@ -23,10 +23,10 @@ VARIANTS = {
 class DirichletNLL(DistillationLoss):
     """Mean negative log-density of the members' predictions under the student's Dirichlet.
 
-    The paper's EnD² objective. Start it at a temperature of 10 or so and anneal to 1: at 1, members that nearly agree
-    ask for enormous alphas. Its optimum has a flatter mean than the ensemble where members disagree strongly, and with
-    more than about 100 classes those that nobody predicts dominate the gradient; `MeanPrecision` and `ProxyReverseKL`
-    have neither trouble.
+    The paper's EnD² objective. Start it at a temperature of 10 or so and anneal to 1: at 1, where members are nearly
+    one-hot, the gradient is mostly that of classes they exclude. Its optimum has a flatter mean than the ensemble where
+    members disagree strongly, and with more than about 100 classes those that nobody predicts dominate the gradient;
+    `MeanPrecision` and `ProxyReverseKL` have neither trouble.
 
     The members enter through their mean log-probabilities s only: the density is
     Σ (alpha_c - 1) s_c - ln B(alpha).

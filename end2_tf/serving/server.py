@@ -63,6 +63,7 @@ async def answer_until(
     models = Models(found, settings, executor, threads, lambda name, size: monitor.batch(name, size))
     monitor = Monitor(lambda: _queued(models))
     with _listen(settings.host, settings.port) as listener:
+        say(f"loading {', '.join(model.name for model in found)} …")
         await models.poll()
         for model in models.models.values():
             _check_loaded(models, model)
@@ -103,7 +104,8 @@ def _check_loaded(models: Models, model: Model) -> None:
     if not statuses:
         raise ModelError(
             f"{model.name} has no version to serve in {model.folder}: a version is a folder named by a number, with a "
-            "saved_model.pb. Export the model first."
+            "saved_model.pb. Export the model first, or, where that path is a container's, give the folder of exported "
+            "models itself, --models=DIR."
         )
     version, status = max(statuses.items())
     raise ModelError(

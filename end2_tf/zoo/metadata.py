@@ -25,8 +25,8 @@ SCHEMA = 1
 _UNITS = {
     "probs": "probability",
     "alphas": "concentration of the Dirichlet distribution",
-    "logits": "log-odds",
-    "logit_variance": "log-odds squared",
+    "logits": "unnormalised log-probability",
+    "logit_variance": "the logits' squared",
 }
 _PLACES = ("workdir", "data_dir", "zoo_dir", "stage", "quiet", "download")  # flags that say where, not what
 _FILES = ("path", "models")  # fields of a config that hold paths

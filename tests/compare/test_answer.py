@@ -40,15 +40,15 @@ def _question(outcomes, metric="ood_auroc", score=BEST):
         (
             ["loses", "ties"],
             ["loses"],
-            "No: EnD² tells OOD inputs worse",
+            "No: EnD², by knowledge uncertainty, tells OOD inputs worse",
             "higher in some comparisons and lower in none.",
         ),
         (["unknown"], ["unknown"], "Not known yet: ", "error and NLL can't be told either."),
         (
             ["wins", *["unknown"] * 9],
             ["ties"],
-            "In part: EnD² tells OOD inputs better than EnD in some comparisons and worse in none (of those that can "
-            "be told, 1 of 10);",
+            "In part: EnD², by knowledge uncertainty, tells OOD inputs better than EnD, by total, in some comparisons "
+            "and worse in none (of those that can be told, 1 of 10);",
             "noise.",
         ),
         (["wins", "wins"], ["wins", "unknown"], "Yes: ", "higher in none (of those that can be told, 1 of 2)."),
@@ -67,8 +67,8 @@ def test_the_tally_counts_and_averages(tmp_path):
     five = _question(["wins", "wins", "loses", "ties", "unknown"])
     lines = answer.overall([(run, five + _question(["ties"], "error", ""))])
     assert (
-        "EnD² wins 2 of 5 comparisons, ties in 1 and loses 1 (1 of one seed aren't told): +1.8 points on average."
-        in lines[1]
+        "EnD² wins 2 of 5 comparisons, ties in 1 and loses 1 (1 of one seed aren't told): +1.8 points on average "
+        "over all." in lines[1]
     )
 
 

@@ -30,9 +30,7 @@ def test_the_ensemble_counts_as_given_but_a_student_of_one_seed_tells_nothing(tm
     column = table[0].index("EnD² + AUX − EnD + AUX")
     assert table[1][column].startswith("+10.00<br>[")  # no mark
     text = " ".join(answer.of_run(run, list(found.values())))
-    assert (
-        "With auxiliary data, EnD² against EnD: with one seed can't be told from luck on error (+10.00 points)" in text
-    )
+    assert "With auxiliary data, EnD² against EnD: isn't judged (one seed) on error (+10.00 points)" in text
 
 
 def test_missing_methods_are_skipped(tmp_path):
@@ -75,7 +73,9 @@ def test_build_writes_page_numbers_and_picture(tmp_path):
     assert page.build(roots, out, 50) == out / "end_or_end2.md"
     text = (out / "end_or_end2.md").read_text(encoding="utf-8")
     assert text.startswith("# EnD or EnD²?")
-    assert "**Yes: EnD² tells OOD inputs better than EnD in every comparison" in text
+    assert (
+        "**Yes: EnD², by knowledge uncertainty, tells OOD inputs better than EnD, by total, in every comparison" in text
+    )
     assert "![AUROC of every method on every OOD set](end_or_end2.png)" in text
     assert "## spirals_mlp" in text
     assert text.count("A smoke run") == 1

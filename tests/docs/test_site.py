@@ -388,6 +388,14 @@ def test_the_table_of_fields_has_every_field():
         assert rows == {field.name for field in dataclasses.fields(getattr(fields, name))} - {"published"}
 
 
+def test_a_new_loss_is_in_the_reference(monkeypatch):
+    pytest.importorskip("mkdocs", reason="MkDocs isn't installed; the extra [docs] has it")
+    hooks = _script("hooks")
+    monkeypatch.setattr(hooks.registry, "names", lambda kind: ["dirichlet_nll", "my_own"])
+    text = "::: end2_tf.losses.dirichlet_nll.DirichletNLL\n"
+    assert hooks._other_losses(text) == "::: end2_tf.losses.my_own.MyOwn"
+
+
 def test_results_are_sentences():
     pytest.importorskip("griffe", reason="Griffe isn't installed; the extra [docs] has it")
     told = _script("docstrings")._SENTENCES.sub(

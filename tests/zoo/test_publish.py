@@ -62,7 +62,11 @@ def test_metadata_say_what_it_is(zoo_dir, image_run):
     assert meta["input"] == {"shape": [8, 8, 1], "dtype": "uint8", "range": [0, 255], "unit": "pixel values"}
     assert meta["outputs"]["knowledge_uncertainty"] == {"shape": ["batch"], "axes": ["batch"], "unit": "nats"}
     assert _metadata(zoo_dir, ENSEMBLE)["outputs"] == {
-        "logits": {"shape": ["batch", 3, 3], "axes": ["batch", "members", "classes"], "unit": "log-odds"}
+        "logits": {
+            "shape": ["batch", 3, 3],
+            "axes": ["batch", "members", "classes"],
+            "unit": "unnormalised log-probability",
+        }
     }
     assert meta["commit"] == "0123456789abcdef0123456789abcdef01234567"  # of the evaluation, not of now
     assert {r["commit"] for r in _rows(zoo_dir)} == {meta["commit"]}

@@ -135,7 +135,8 @@ def _parts(name: str) -> tuple[str, str | None, str | None]:
     if match is None:
         raise DataError(
             f"{name!r} is no name of a data source. Allowed: a file in end2_tf/data/sources/, or set, set/config or "
-            "set:1.0.0 of TFDS. For your own files set data.name=own_data and data.path."
+            "set:1.0.0 of TFDS. Your own files are the source own_data: data.name=own_data and data.path, elsewhere "
+            '{"name": "own_data", "options": {"path": …}}.'
         )
     return match["set"], match["config"], match["version"]
 

@@ -199,9 +199,15 @@ def test_unknown_name_gets_the_nearest(root, name, nearest):
             load(name, root, download=download)
 
 
+def test_sets_of_the_published_experiments_say_what_to_take_instead(root):
+    for name, instead in (("not_mnist", "images"), ("tiny_imagenet32", "tiny_imagenet")):
+        with pytest.raises(DataError, match=rf"^'{name}' isn't in .*instead.*\"name\": \"{instead}\""):
+            load(name, root)
+
+
 def test_name_of_another_form(root):
     with pytest.raises(
-        DataError, match=r"'/data/x\.npz' is no name of a data source\. .*set data\.name=own_data and data\.path"
+        DataError, match=r"'/data/x\.npz' is no name of a data source\. .*own_data: data\.name=own_data and data\.path"
     ):
         load("/data/x.npz", root)
 
