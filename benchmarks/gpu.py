@@ -3,11 +3,11 @@
     python benchmarks/gpu.py [--quick] [--rows=FILE]
 
 Training: steps of a member of `cifar10_vgg16` (its batch size, optimiser and epochs; VGG-16 of 70 million weights on
-images of noise), in float32 and in bfloat16 with float32 weights, each with XLA and without, in turns. Members an hour
+images of noise), in TF32 and in bfloat16 with float32 weights, each with XLA and without, in turns. Members an hour
 follow from a step's time; validation and saving are not in it. Model FLOPs utilisation: what `--describe` counts of a
 forward pass, three times for a step, over what a large matrix product in the same precision reaches on this device;
-float32 is TensorFloat-32 there, as TensorFlow has it. A small network's steps are a student's of `cifar10_cnn_end2`, of
-456,000 weights, in the package's own loop, which compiles them on a GPU.
+TF32, TensorFloat-32, is what TensorFlow makes of float32 there. A small network's steps are a student's of
+`cifar10_cnn_end2`, of 456,000 weights, in the package's own loop, which compiles them on a GPU.
 Latency: a student with all of its outputs, float32, from an array in the host's memory to arrays there. Needs a GPU; a
 try takes a narrow network, on the CPU where there is none.
 """
@@ -32,7 +32,7 @@ EXPERIMENT = "cifar10_vgg16"
 SHAPE, CLASSES = (32, 32, 3), 10
 NARROW = {"width": 4, "dense": 16}  # for a try
 BATCHES = (1, 256)  # of the student
-PRECISIONS = {"float32": False, "bfloat16": True}  # → whether it is mixed
+PRECISIONS = {"TF32": False, "bfloat16": True}  # → whether it is mixed
 COMPILED = {"XLA": True, "no XLA": False}
 SIDE = 8192  # of the matrices whose product says what the device can do
 STUDENT = "cifar10_cnn_end2"
@@ -72,8 +72,8 @@ def measure(quick: bool) -> list[timing.Row]:
         utilisation = timing.ratios(reached, [peak_flops(side, found) for found in times[precision]])
         rows.append(row(f"model FLOPs utilisation, {what}", "%", tuple(100 * u for u in utilisation), name))
     for what, above, below in (
-        ("a step in float32 / in bfloat16, no XLA", "float32, no XLA", "bfloat16, no XLA"),
-        ("a step without XLA / with it, float32", "float32, no XLA", "float32, XLA"),
+        ("a step in TF32 / in bfloat16, no XLA", "TF32, no XLA", "bfloat16, no XLA"),
+        ("a step without XLA / with it, TF32", "TF32, no XLA", "TF32, XLA"),
         ("a step without XLA / with it, bfloat16", "bfloat16, no XLA", "bfloat16, XLA"),
     ):
         rows.append(row(what, "×", timing.ratios(times[above], times[below]), name))
@@ -185,10 +185,11 @@ def student_steps(mixed: bool, compiled: bool, quick: bool) -> Callable[[], Any]
     return lambda: next(calls)
 
 
-def product(side: int, dtype: str) -> Callable[[], Any]:
+def product(side: int, precision: str) -> Callable[[], Any]:
     """Returns a call that multiplies large matrices a few times and waits."""
     import tensorflow as tf
 
+    dtype = tf.bfloat16 if PRECISIONS[precision] else tf.float32
     values = tf.cast(tf.random.stateless_normal((side, side), (0, 0)) / math.sqrt(side), dtype)
 
     @tf.function

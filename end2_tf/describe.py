@@ -183,7 +183,8 @@ def _recorded(run: Run, num_members: int) -> tuple[int, int]:
 
 
 # FLOP/s that networks get of a device, far below what its maker names.
-_DEVICES = {"a data-centre GPU in bfloat16": 1e14, "two CPU cores with AVX2": 1.2e11}
+_DEVICES = {"an H100, of a VGG-16": 5e13, "two CPU cores with AVX2": 1.2e11}
+_SMALL = 4e12  # FLOPs, half a minute of two cores; a step's other costs are as much
 _LONG = 24.0  # hours that one is ready to wait for a student
 
 
@@ -194,6 +195,8 @@ def _hours(members: list[float], transfer: float, students: list[float]) -> list
         hours = {"members": sum(members), "transfer": transfer, "students": sum(students)}
         told = ", ".join(f"{what} {_rounded(flops / rate / 3600)}" for what, flops in hours.items() if flops)
         lines.append(f"  {rate / 1e12:g} TFLOP/s ({name}): {told}")
+    if sum(members) + transfer + sum(students) < _SMALL:
+        lines.append("  FLOPs are little of what networks as small as these take: expect minutes.")
     rate = next(iter(_DEVICES.values()))
     longest_member, longest = (max(each, default=0.0) / rate / 3600 for each in (members, students))
     lines += ["", "How to spread it over GPUs:"]

@@ -37,7 +37,7 @@ def test_members_an_hour():
 
 
 def test_products_keep_their_size_and_count():
-    assert 0 < gpu.product(64, "float32")() < 10
+    assert 0 < gpu.product(64, "TF32")() < 10
     assert gpu.peak_flops(100, 2.0) == gpu.PRODUCTS * 2 * 100**3 / 2
 
 
@@ -79,11 +79,11 @@ def test_a_try_has_all_rows(monkeypatch):
             assert rows[f"VGG-16 members an hour, {precision}, {how}"].median > 0
             assert rows[f"model FLOPs utilisation, {precision}, {how}"].median > 0
     assert {f"student's latency, batch {size}, XLA" for size in (1, 256)} < set(rows)
-    assert rows["a step in float32 / in bfloat16, no XLA"].unit == "×"
+    assert rows["a step in TF32 / in bfloat16, no XLA"].unit == "×"
     assert rows["a small student's step, bfloat16, XLA"].median > 0
-    assert rows["a small student's step without XLA / with it, float32"].unit == "×"
+    assert rows["a small student's step without XLA / with it, TF32"].unit == "×"
     experiment = registry.experiments()[gpu.EXPERIMENT]
-    seconds = gpu.members_an_hour(1.0, 8, experiment) / rows["VGG-16 members an hour, float32, no XLA"].median
+    seconds = gpu.members_an_hour(1.0, 8, experiment) / rows["VGG-16 members an hour, TF32, no XLA"].median
     reached = 3 * 8 * gpu.flops_of({**experiment.ensemble.options, **gpu.NARROW}) / seconds
-    peak = 1e12 * rows["matrix product, float32"].median
-    assert rows["model FLOPs utilisation, float32, no XLA"].median == pytest.approx(100 * reached / peak)
+    peak = 1e12 * rows["matrix product, TF32"].median
+    assert rows["model FLOPs utilisation, TF32, no XLA"].median == pytest.approx(100 * reached / peak)
