@@ -89,7 +89,8 @@ def sha256(path: Path) -> str:
 
 def model_files(pattern: str) -> list[Path]:
     """Returns the Keras files that `ensemble.models` names, a glob or the folder that they are in, in their order."""
-    return sorted(map(Path, glob.glob(os.path.join(pattern, "*.keras") if os.path.isdir(pattern) else pattern)))
+    is_folder = os.path.isdir(pattern)
+    return sorted(map(Path, glob.glob(os.path.join(glob.escape(pattern), "*.keras") if is_folder else pattern)))
 
 
 def model_digest(path: Path) -> str:
