@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import inspect
 import io
-import re
 import tokenize
 from collections.abc import Iterator
 from pathlib import Path
@@ -122,4 +121,4 @@ def _said(field: ast.AnnAssign, comments: dict[int, str], alone: set[int]) -> st
     while not beside and line in alone:
         above.insert(0, comments[line])
         line -= 1
-    return re.sub(r"\|", r"\\|", " ".join(beside or above))
+    return " ".join(beside or above).replace("|", r"\|").replace("<", "&lt;")

@@ -348,7 +348,7 @@ class Part:
     """
 
     kind: Literal["a", "b"] = "a"  # which
-    # Said above,
+    # Said above, a < b | c,
     # in two lines.
     share: Share = 0.5
     many: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -368,7 +368,7 @@ Count = Annotated[int, Field(ge=1), _Number]
     assert "| `limit` | whole number ≥ 1 | none |  |" in experiment
     assert part.startswith("\nA part.\n\nAt `part`, `parts.NAME`.\n")
     assert "| `kind` | `a` or `b` | `a` | which |" in part
-    assert "| `share` | number ≥ 0 and < 1 | `0.5` | Said above, in two lines. |" in part
+    assert "| `share` | number ≥ 0 and < 1 | `0.5` | Said above, a &lt; b \\| c, in two lines. |" in part
     assert "| `many` | name → any value | none |  |" in part
     assert "unshown" not in text
 
