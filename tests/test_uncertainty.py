@@ -165,6 +165,19 @@ def test_chunks_of_rows_change_nothing(monkeypatch):
             assert_allclose(got[key], want[key], rtol=1e-12, err_msg=key)
 
 
+def test_a_row_may_be_larger_than_a_chunk(monkeypatch):
+    logits = np.random.default_rng(0).normal(size=(5, 4, 5))
+    whole = uncertainty.from_members(logits)
+    monkeypatch.setattr(uncertainty, "_CHUNK_ELEMENTS", 3)
+    assert_allclose(uncertainty.from_members(logits)["mkl"], whole["mkl"], rtol=1e-12)
+
+
+def test_a_sum_at_the_dtypes_limit_is_a_sum():
+    half = np.finfo(np.float32).max / 2
+    measures = uncertainty.from_alphas(np.array([[half, half]], np.float32))
+    assert_allclose(measures["probs"], [[0.5, 0.5]])
+
+
 def test_arrays_inside_a_graph_stay_arrays():
     @tf.function
     def traced(x):

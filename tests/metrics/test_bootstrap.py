@@ -65,6 +65,20 @@ def test_one_seed_may_be_a_vector_and_scores_infinite():
     assert paired_auroc_difference(*certain, *constant) == (0.5, 0.5, 0.5)
 
 
+def test_a_thousand_resamples_of_seed_0_unless_told_otherwise():
+    a, b = scores(np.random.default_rng(5), seeds=1), scores(np.random.default_rng(6), seeds=1)
+    said = {"num_resamples": 1000, "seed": 0}
+    assert paired_auroc_difference(*a, *b) == paired_auroc_difference(*a, *b, **said)
+    assert paired_mean_difference(a[0], b[0]) == paired_mean_difference(a[0], b[0], **said)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # SciPy takes its standard error too
+def test_one_resample_is_allowed():
+    a, b = np.array([0.0, 1.0, 3.0]), np.array([1.0, 0.0, 0.0])
+    found = paired_mean_difference(a, b, num_resamples=1)
+    assert found.low == found.high
+
+
 def test_pairing_narrows_the_interval():
     rng = np.random.default_rng(8)
     inside, outside = rng.normal(size=400), rng.normal(1, size=400)

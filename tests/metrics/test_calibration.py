@@ -140,6 +140,12 @@ def test_one_bin_compares_the_means():
         ([[0.5, 0.5], [2.0, -1.0]], [0, 0], DataError, r"probs\[1\] has smallest value -1\.0.*softmax"),
         ([[0.5, 0.1]], [0], DataError, r"probs\[0\] has .* sum 0\.6"),
         ([[np.nan, 0.1]], [0], DataError, r"probs\[0\] has smallest value nan"),
+        (
+            [[0.5, 0.5], [0.5, 0.5], [0.5, 0.9]],
+            [0, 0, 0],
+            DataError,
+            r"probs\[2\] has smallest value 0\.5 and sum 1\.4",
+        ),
     ],
 )
 def test_wrong_inputs(function, probs, labels, kind, message):
