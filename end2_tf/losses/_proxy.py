@@ -17,17 +17,8 @@ class PrecisionLoss(DistillationLoss):
 
     has_mean: ClassVar[bool] = True
 
-    def __init__(
-        self,
-        precision: str,
-        cap: float,
-        *,
-        targets: str = "members",
-        temperature: float = 1.0,
-        offset: float = 0.0,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(targets=targets, temperature=temperature, offset=offset, **kwargs)
+    def __init__(self, precision: str, cap: float, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
         precisions.check_kind(precision)
         self._check_number("cap", cap, cap >= precisions.FLOOR, f"at least {precisions.FLOOR:g}")
         self.precision = precision

@@ -113,6 +113,14 @@ def test_statistics_keep_leading_axes(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_losses_that_say_so_keep_the_mean_first(name):
+    loss = build(name)
+    first = loss.reduce_members(MEMBERS, 1.0).numpy()[:, :4]
+    is_mean = first.shape == (6, 4) and np.allclose(first, softmax(MEMBERS, axis=-1).mean(1))
+    assert is_mean == loss.has_mean
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_shifts_of_members_and_orders_of_classes_say_nothing(name):
     loss = build(name)
     logits = outputs(loss)
@@ -326,6 +334,17 @@ def test_shapes_are_checked_while_tracing():
         model.fit(INPUTS, MEMBERS, verbose=0)
 
 
+def test_classes_are_checked_where_the_number_of_members_is_unknown():
+    function = tf.function(build("dirichlet_nll"), autograph=False)
+    with pytest.raises(ShapeError, match=r"y_true of shape \(None, None, 3\) .* with 4 classes y_true's last axis"):
+        function.get_concrete_function(tf.TensorSpec((None, None, 3)), tf.TensorSpec((None, 4)))
+
+
+def test_arguments_go_by_name():
+    with pytest.raises(TypeError, match="positional"):
+        losses.DistillationLoss("members")
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_wrong_arguments(name):
     with pytest.raises(
@@ -346,6 +365,7 @@ def test_wrong_precision(name):
         build(name, precision="MI")
     with pytest.raises(ConfigError, match=r"cap is 0.0. Allowed: at least 0.001"):
         build(name, cap=0.0)
+    assert build(name, cap=0.001).cap == 0.001
 
 
 def test_alphas_inside_the_bounds():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import mpmath
@@ -102,3 +103,4 @@ def test_members_that_agree_use_the_cap():
     assert_allclose(loss.reduce_members(agreeing, 1.0)[:, -1], np.log(1e4))
     with pytest.raises(ConfigError, match=r"ProxyReverseKL's cap is 1e\+20. Allowed: at most 1e13"):
         ProxyReverseKL(cap=1e20)
+    assert ProxyReverseKL(cap=math.exp(30)).cap == math.exp(30)
