@@ -181,7 +181,7 @@ class StudyRun:
         )
 
     def _write(self) -> Path:
-        picture, numbers = self.picture(), study_tables.to_csv(self.lines, self.command)
+        picture, numbers = self.picture(), study_tables.to_csv(self.lines)
         places = [self.root.path / NAME, *([self.zoo_dir / PAGES / self.name] if self.zoo_dir is not None else [])]
         for place in places:
             workdir.write_atomically(place.with_name(f"{place.name}.png"), functools.partial(_write_bytes, picture))

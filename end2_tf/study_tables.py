@@ -13,7 +13,7 @@ from typing import Any
 Results = dict[str, Any]  # the content of an evaluation's results.json
 Table = list[list[str]]  # a heading, then lines
 
-CSV_COLUMNS = ("variant", "method", "dataset", "metric", "mean", "sd", "n", "command")
+CSV_COLUMNS = ("variant", "method", "dataset", "metric", "mean", "sd", "n")
 SPLIT = "validation"
 
 _SHOWN = {  # metric: heading, factor, decimals
@@ -84,8 +84,8 @@ def lines(results: Mapping[str, Results], ensembles: Mapping[str, str]) -> list[
     return found
 
 
-def to_csv(found: list[Line], command: str) -> str:
-    """Returns every number of the lines as CSV."""
+def to_csv(found: list[Line]) -> str:
+    """Returns every number of the lines as CSV; the page beside it says by which command they were made."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(CSV_COLUMNS)
@@ -93,7 +93,7 @@ def to_csv(found: list[Line], command: str) -> str:
         for r in line.results["rows"]:
             if r["model"] == line.model:
                 numbers = [_plain(r["value"]), _plain(r["sd"]), r["n"]]
-                writer.writerow([line.variant, line.model, r["dataset"], r["metric"], *numbers, command])
+                writer.writerow([line.variant, line.model, r["dataset"], r["metric"], *numbers])
     return text.getvalue()
 
 
