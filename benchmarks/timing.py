@@ -54,9 +54,19 @@ class Row:
 
     @property
     def is_met(self) -> bool | None:
-        if self.target is None:
-            return None
-        return self.median <= self.target if self.is_lower_better else self.median >= self.target
+        return None if self.target is None else self._is_met_by(self.median, self.target)
+
+    @property
+    def digits(self) -> int:
+        """Decimals that show three digits, and more where a rounded median would be on the target's other side."""
+        digits = max(0, 3 - len(f"{abs(int(self.median))}")) if abs(self.median) >= 1 else 3
+        if self.target is not None:
+            while self._is_met_by(round(self.median, digits), self.target) != self.is_met:
+                digits += 1
+        return digits
+
+    def _is_met_by(self, value: float, target: float) -> bool:
+        return value <= target if self.is_lower_better else value >= target
 
 
 def in_turns(
@@ -108,13 +118,8 @@ def table(rows: Sequence[Row]) -> str:
     for row in rows:
         goal = "" if row.target is None else f"{'≤' if row.is_lower_better else '≥'} {row.target:g}"
         state = {None: "", True: "met", False: "missed"}[row.is_met]
-        lines.append([row.what, spread(row.values, _digits(row.median)), row.unit, str(len(row.values)), goal, state])
+        lines.append([row.what, spread(row.values, row.digits), row.unit, str(len(row.values)), goal, state])
     return "\n".join([*tables.aligned(lines), f"{processor()}.", versions()])
-
-
-def _digits(value: float) -> int:
-    """Returns as many decimals as show three digits."""
-    return max(0, 2 - len(f"{abs(int(value))}") + 1) if abs(value) >= 1 else 3
 
 
 def to_csv(rows: Sequence[Row]) -> list[dict[str, Any]]:

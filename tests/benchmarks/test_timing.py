@@ -40,6 +40,15 @@ def test_a_target_is_for_the_median(target, is_lower_better, met):
     assert line.endswith("met" if met else "missed")
 
 
+@pytest.mark.parametrize(
+    ("median", "shown"),
+    [(1.5004, "1.5004 (1"), (1.4996, "1.50 (1"), (12.34, "12.3 (12"), (0.1234, "0.123 (0"), (1234.5, "1,234 (1")],
+)
+def test_digits_tell_on_which_side_of_the_target_a_median_is(median, shown):
+    row = timing.Row("b", "ratio", "×", (median,), target=1.5, is_lower_better=True)
+    assert shown in timing.table([row])
+
+
 def test_rows_are_written_with_what_they_were_measured_on(tmp_path, capsys):
     rows = [timing.Row("b", "time", "ms", (12.345,)), timing.Row("b", "share", "%", (50.0, 51.0, 52.0), 40, True)]
     path = tmp_path / "rows.json"
