@@ -23,6 +23,7 @@ from end2_tf.reading import texts
 from end2_tf.serving.tensors import DEFAULT_SIGNATURE
 
 RETRIES = 4
+_ADDRESSES = "http://host:8501 for REST, grpc://host:8500 for gRPC"
 _FIRST_PAUSE = 0.1  # seconds; doubles with each retry
 
 
@@ -75,9 +76,7 @@ class Client:
         elif address.scheme == "grpc" and address.netloc and address.port:
             self._channel = _Grpc(address.netloc, model, version, label, timeout)
         else:
-            raise ConfigError(
-                f"the server is {server!r}. Allowed: http://host:8501 or https://… for REST, grpc://host:8500 for gRPC."
-            )
+            raise ConfigError(f"the server is {server!r}. Allowed: {_ADDRESSES}; https:// too.")
 
     def predict(self, inputs: np.ndarray, signature: str = DEFAULT_SIGNATURE) -> dict[str, np.ndarray]:
         """Returns the outputs by name, each with the batch first.
@@ -158,7 +157,7 @@ class Client:
                 return ask()
             except _BusyError as busy:
                 if attempt == self._retries:
-                    raise ServerError(f"{busy} ({self._retries + 1} tries). Try again later.") from None
+                    raise ServerError(f"{busy} ({self._retries + 1} tries). {busy.next_step}") from None
                 time.sleep(_FIRST_PAUSE * 2**attempt * random.uniform(0.5, 1.0))
         raise AssertionError
 
@@ -176,7 +175,11 @@ def _understood(model: str, server: str) -> Iterator[None]:
 
 
 class _BusyError(ServerError):
-    """Worth another try."""
+    """Worth another try; `next_step` is for when none helped."""
+
+    def __init__(self, message: str, next_step: str = "Try again later."):
+        super().__init__(message)
+        self.next_step = next_step
 
 
 class _TooLargeError(ServerError):
@@ -187,7 +190,9 @@ def _refusal(model: str, server: str, said: str, code: str) -> ServerError:
     message = f"{model} at {server}: {said} ({code})"
     if code in ("413", "RESOURCE_EXHAUSTED") or "larger than maximum input batch size" in said:
         return _TooLargeError(message)
-    if code in ("503", "429", "UNAVAILABLE"):
+    if code == "UNAVAILABLE":  # which gRPC also says of a port where nobody listens, or speaks another protocol
+        return _BusyError(message, f"Try again later, or check the address: {_ADDRESSES}.")
+    if code in ("503", "429"):
         return _BusyError(message)
     return ServerError(message)
 
@@ -236,7 +241,10 @@ class _Rest:
                 "send fewer inputs."
             ) from None
         except requests.ConnectionError as error:
-            raise _BusyError(f"{self._server} can't be reached: {_reason(error)}") from None
+            raise _BusyError(
+                f"{self._server} can't be reached: {_reason(error)}",
+                f"Check that it runs, and the address: {_ADDRESSES}.",
+            ) from None
         try:
             answer = _loads(response.content)
         except ValueError:

@@ -248,9 +248,12 @@ def test_a_server_that_takes_too_long():
 
 
 def test_no_server():
-    with pytest.raises(ServerError, match=r"^http://127\.0\.0\.1:9 can't be reached: .*refused.* \(2 tries\)\. "):
+    with pytest.raises(
+        ServerError,
+        match=r"^http://127\.0\.0\.1:9 can't be reached: .*refused.* \(2 tries\)\. Check .* http://host:8501 for",
+    ):
         Client("http://127.0.0.1:9", "m", retries=1).predict(POINTS[:1])
-    with pytest.raises(ServerError, match=r"\(UNAVAILABLE\) \(2 tries\)"):
+    with pytest.raises(ServerError, match=r"\(UNAVAILABLE\) \(2 tries\)\. Try .* grpc://host:8500 for gRPC\.$"):
         Client("grpc://127.0.0.1:9", "m", retries=1).predict(POINTS[:1])
 
 
@@ -262,7 +265,7 @@ def test_infinite_answers_are_read():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"server": "localhost:8501"}, r"^the server is 'localhost:8501'\. Allowed: http://host:8501 or"),
+        ({"server": "localhost:8501"}, r"^the server is 'localhost:8501'\. Allowed: http://host:8501 for REST"),
         ({"server": "grpc://host"}, r"^the server is 'grpc://host'\. "),
         ({"version": 1, "label": "x"}, r"^version 1 and label 'x' were both given\. Leave one out\.$"),
         ({"model": ""}, r"^model is '', batch_size 128, "),
