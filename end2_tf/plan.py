@@ -153,6 +153,8 @@ class Plan:
         views: list[object] = [] if augmentation.is_identity else ["own views"]  # by seed, unlike in early versions
         if how.auxiliary:
             views.append(experiment.transfer.auxiliary_share)
+        if settings.start == "member":
+            views.append(self.ensemble.digest)
         return self._artefact("student", teacher, how, settings, augmentation, architecture, seed, *views)
 
     def label_augmentation(self, method: str) -> config.Augmentation:

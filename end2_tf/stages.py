@@ -128,7 +128,7 @@ class Run(Trainer):
         else:
             ensemble.engine(experiment.ensemble, self.data)
         for name in experiment.student.methods:
-            self.student_backbone(name)
+            self.check_start(name, self.student_backbone(name))
         if experiment.ensemble.mixed_precision or experiment.student.mixed_precision:
             from end2_tf import training
 
@@ -362,11 +362,11 @@ class Run(Trainer):
         if not tasks:
             return True, self.root.path / "student", console.counted(len(students), "student")
         self.prepare()
-        if any(self.plan.is_distilled(task.method) for task in tasks):
-            for artefact in {a.digest: a for task in tasks for a in self.plan.recordings(task.method)}.values():
-                self.require(artefact, "transfer")
-            if self.experiment.transfer.mode == "online":
-                self.require(self.plan.ensemble, "ensemble")
+        for artefact in {a.digest: a for task in tasks for a in self.plan.recordings(task.method)}.values():
+            self.require(artefact, "transfer")
+        asks = self.experiment.transfer.mode == "online" and any(self.plan.is_distilled(task.method) for task in tasks)
+        if asks or self.experiment.student.start == "member":
+            self.require(self.plan.ensemble, "ensemble")
 
         def alone(task: Task) -> Report:
             name = f"{task.method}, seed {task.number} ({tasks.index(task) + 1} of {len(tasks)})"

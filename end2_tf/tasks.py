@@ -337,6 +337,8 @@ class Trainer:
         backbone = self._seeded_backbone(task.method, seed)
         mixed = settings.mixed_precision and training.has_bfloat16()
         network = self._seeded_backbone(task.method, seed, mixed=True) if mixed else backbone
+        if settings.start == "member":
+            network.set_weights(self.teacher.member(task.number % self.num_taught).get_weights())
         loss = self.loss(task.method)
         model, history = student.train(
             network,
@@ -379,6 +381,27 @@ class Trainer:
             _ = self.ensemble  # opening it draws random numbers, which mustn't come between the seed and the network
         keras.utils.set_random_seed(seed)
         return self.student_backbone(method, mixed=mixed)
+
+    def check_start(self, method: str, backbone: Any) -> None:
+        """Raises ConfigError where `student.start` is `member` and a method's student can't take a member's weights.
+
+        Args:
+            method: Whose students.
+            backbone: What `student_backbone` makes of it.
+        """
+        from end2_tf import ensemble
+
+        if self.experiment.student.start == "random":
+            return
+        settings = self.experiment.ensemble
+        member = self.ensemble.member(0) if settings.models else ensemble.build_member(settings, self.data, 0)
+        own, theirs = ([tuple(w.shape) for w in network.weights] for network in (backbone, member))
+        if own != theirs:
+            raise ConfigError(
+                f"student.start is 'member', but the student of methods.{method} has other weights than a member: "
+                f"{_first_difference(own, theirs)}. Allowed: the members' backbone with as many units and outputs. Set "
+                f"student.start=random, or leave {method!r} out."
+            )
 
     def student_backbone(self, method: str, *, mixed: bool = False) -> Any:
         """Makes the untrained network of a method's student, or its twin that computes in bfloat16."""
@@ -427,3 +450,10 @@ class Trainer:
                 std=std,
                 field=f"methods.{method}.backbone" if own else "student.backbone",
             )
+
+
+def _first_difference(own: list[tuple[int, ...]], theirs: list[tuple[int, ...]]) -> str:
+    for one, other in zip(own, theirs, strict=False):
+        if one != other:
+            return f"one of shape {one} instead of {other}"
+    return f"{len(own)} instead of {len(theirs)}"

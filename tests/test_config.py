@@ -182,6 +182,19 @@ def test_labels_need_recorded_members(experiment):
         config.override(experiment, ["transfer.mode=online", "methods.end2.labels=0.1"])
 
 
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        (["ensemble.predictions=said.npz", "transfer.mode=clean"], r"ensemble\.predictions have no weights"),
+        (["ensemble.kind=dropout", "ensemble.options.dropout=0.3"], "members of kind 'dropout' share theirs"),
+    ],
+)
+def test_students_start_as_members_that_have_weights_of_their_own(experiment, changes, why):
+    config.override(experiment, changes)
+    with pytest.raises(ConfigError, match=rf"student\.start is 'member', but {why}\. Allowed: random\. "):
+        config.override(experiment, [*changes, "student.start=member"])
+
+
 def test_no_methods_at_all(experiment):
     for text in ("student.methods=", "student.methods=none"):
         assert config.override(experiment, [text]).student.methods == ()

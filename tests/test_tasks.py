@@ -274,3 +274,48 @@ def test_a_method_can_change_options_of_its_students_network(tmp_path):
     own = _trainer(tmp_path, "methods.end2.options.hidden=[4]", "ensemble.models=members/*.keras")
     with pytest.raises(ConfigError, match="copies your members' layers"):
         own.student_backbone("end2")
+
+
+@pytest.mark.parametrize("mode", ["float32", "bfloat16"])
+def test_students_can_start_as_members(tmp_path, monkeypatch, mode):
+    monkeypatch.setattr(training, "has_bfloat16", lambda: mode == "bfloat16")
+    trainer = _trainer(tmp_path, "student.start=member", "transfer.mode=online")
+    for index in range(2):
+        trainer.train(Task("member", index), lambda *args: None)
+    trainer.plan.ensemble.finish()
+    began, fit = [], training.fit
+
+    def noting_fit(model, *args, **kwargs):
+        began.append(model.get_weights())
+        return fit(model, *args, **kwargs)
+
+    monkeypatch.setattr(training, "fit", noting_fit)
+    for method, seed in [("end2", 0), ("end2", 1), ("end2", 2), ("single_matched", 1)]:
+        trainer.train(Task("student", seed, method), lambda *args: None)
+    for weights, member in zip(began, (0, 1, 0, 1), strict=True):
+        for got, want in zip(weights, trainer.ensemble.member(member).get_weights(), strict=True):
+            np.testing.assert_array_equal(got, want)
+
+
+def test_where_students_start_is_part_of_what_they_are(tmp_path):
+    changes = [[], ["student.start=member"], ["student.start=member", "ensemble.epochs=3"]]
+    plans = [_trainer(tmp_path, *each).plan for each in changes]
+    for method in ("end2", "single_matched"):
+        assert len({plan.student(method, 0).digest for plan in plans}) == 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            ["methods.end2.options.hidden=[4]"],
+            r"student of methods\.end2 has .*: one of shape \(2, 4\) instead of \(2, 16\)",
+        ),
+        (["student.backbone=mlp", 'student.options={"hidden": [16]}'], r"one of shape \(16, 3\) instead of \(16, 16\)"),
+        (['methods.end2={"loss": "hydra"}'], r"one of shape \(16, 6\) instead of \(16, 3\)"),
+    ],
+)
+def test_students_that_cant_start_as_members(tmp_path, changes, message):
+    trainer = _trainer(tmp_path, *changes, "student.start=member")
+    with pytest.raises(ConfigError, match=message):
+        trainer.check_start("end2", trainer.student_backbone("end2"))

@@ -147,6 +147,11 @@ def _check_teacher(experiment: Experiment) -> None:
             f"transfer.mode is {mode!r}, but ensemble.predictions are of inputs as they are. Set transfer.mode=clean; "
             "with ensemble.models members can be asked about others."
         )
+    if experiment.student.start == "member" and (settings.predictions is not None or settings.kind == "dropout"):
+        why = (
+            "ensemble.predictions have no weights" if settings.predictions else "members of kind 'dropout' share theirs"
+        )
+        raise ConfigError(f"student.start is 'member', but {why}. Allowed: random. Leave student.start out.")
 
 
 def _check_names(field: str, kind: str, names: Mapping[str, Any], reserved: tuple[str, ...]) -> None:

@@ -201,6 +201,9 @@ class Student:
 
     backbone: str | None = None  # the members' by default
     options: dict[str, Any] | None = None  # the members' by default, where the backbone is theirs
+    # random: each seed has its own initial values. member: the student of seed s begins as a copy of member s, which
+    # must have as many weights; those on labels too, so that they are its control.
+    start: Literal["random", "member"] = "random"
     epochs: Count = 90
     batch_size: Count = 128
     optimizer: Optimizer = Optimizer()

@@ -179,6 +179,8 @@ def training(method: str, experiment: Experiment) -> str:
     how = experiment.methods[method]
     text = f"It was trained {_objective(how)} for {student.epochs_of(how)} epochs with batches of {student.batch_size}"
     text += _rate(how.optimizer or student.optimizer)
+    if student.start == "member":
+        text += ", from a copy of a member on"
     shown_too = ""
     if how.auxiliary and experiment.data.auxiliary is not None:
         kinds = " and ".join(_made_of(experiment.data.auxiliary))
