@@ -69,6 +69,7 @@ def test_each_auxiliary_source_is_named():
             {"student.optimizer.average": 0.999, "student.optimizer.weight_decay": 0.01},
             ("(cosine), weight decay 0.01, its weights a moving average of momentum 0.999;",),
         ),
+        ("end2", {"student.start": "member"}, (", from a copy of a member on; the members",)),
         ("ensemble", {"ensemble.optimizer.average": 0.9}, ("a moving average of momentum 0.9;",)),
         ("end2_nll", {}, ("under its Dirichlet (smoothing 0.0001) at temperature 2.5",)),
         ("end2", {"methods.end2.loss_options.cap": 100.0}, ("(target: mutual information) (cap 100) for",)),
