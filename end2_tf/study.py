@@ -181,11 +181,12 @@ class StudyRun:
         )
 
     def _write(self) -> Path:
-        picture, numbers = self.picture(), study_tables.to_csv(self.lines)
+        picture = self.picture()
         places = [self.root.path / NAME, *([self.zoo_dir / PAGES / self.name] if self.zoo_dir is not None else [])]
         for place in places:
             workdir.write_atomically(place.with_name(f"{place.name}.png"), functools.partial(_write_bytes, picture))
-            workdir.write_text(place.with_name(f"{place.name}.csv"), numbers)
+            columns = None if place == places[0] else self.study.columns  # a zoo has to be small
+            workdir.write_text(place.with_name(f"{place.name}.csv"), study_tables.to_csv(self.lines, columns))
             note = place.parent / NOTES / f"{place.name}.md"
             text = note.read_text(encoding="utf-8") if place != places[0] and note.is_file() else ""
             workdir.write_text(place.with_name(f"{place.name}.md"), self.page(place.name, text))

@@ -7,7 +7,7 @@ import dataclasses
 import io
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from typing import Any
 
 Results = dict[str, Any]  # the content of an evaluation's results.json
@@ -84,14 +84,20 @@ def lines(results: Mapping[str, Results], ensembles: Mapping[str, str]) -> list[
     return found
 
 
-def to_csv(found: list[Line]) -> str:
-    """Returns every number of the lines as CSV; the page beside it says by which command they were made."""
+def to_csv(found: list[Line], columns: Container[str] | None = None) -> str:
+    """Returns the lines' numbers as CSV; the page beside it says by which command they were made.
+
+    Args:
+        found: The study's lines.
+        columns: OOD metrics that aren't among these are left out, which are most of the numbers; None keeps all.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(CSV_COLUMNS)
     for line in found:
         for r in line.results["rows"]:
-            if r["model"] == line.model:
+            is_wanted = columns is None or not r["metric"].startswith(_OOD) or r["metric"] in columns
+            if r["model"] == line.model and is_wanted:
                 numbers = [_plain(r["value"]), _plain(r["sd"]), r["n"]]
                 writer.writerow([line.variant, line.model, r["dataset"], r["metric"], *numbers])
     return text.getvalue()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import resource
 import subprocess
 import sys
@@ -109,9 +110,13 @@ def test_a_study_from_its_description_to_its_tables(tmp_path, monkeypatch, capsy
     assert [line.replace("as it is", "the same") for line in table] == [
         line for line in page.splitlines() if line.startswith("| the same")
     ]
-    for suffix in ("csv", "png"):
-        copy = tmp_path / "zoo" / "pages" / f"tiny.{suffix}"
-        assert copy.read_bytes() == (workdir / f"study.{suffix}").read_bytes()
+    pages = tmp_path / "zoo" / "pages"
+    assert (pages / "tiny.png").read_bytes() == (workdir / "study.png").read_bytes()
+    every, kept = (
+        (folder / name).read_text().splitlines() for folder, name in ((workdir, "study.csv"), (pages, "tiny.csv"))
+    )
+    assert kept == [line for line in every if ",ood_" not in line or re.search(",ood_auroc_(total|knowledge),", line)]
+    assert len(kept) < len(every)
     assert (tmp_path / "zoo" / "pages" / "tiny.md").read_text() == page.replace("](study.png)", "](tiny.png)")
 
     notes = tmp_path / "zoo" / "pages" / "notes"

@@ -130,6 +130,9 @@ def test_csv_has_every_number_once(lines):
     }
     assert [r["mean"] for r in found if (r["variant"], r["metric"]) == ("as | is", "nll")] == [""]
     assert len(found) == 2 + 1 + 5 + 1 + 1 + 1 + 5
+    fewer = list(csv.DictReader(io.StringIO(study_tables.to_csv(lines, ("error", "ood_auroc_knowledge")))))
+    assert fewer == [r for r in found if not r["metric"].startswith("ood_") or r["metric"] == "ood_auroc_knowledge"]
+    assert 0 < len(fewer) < len(found)
 
 
 def test_protocol_says_what_was_done(lines):
