@@ -5,7 +5,7 @@ from end2_tf.studies import _ood
 
 STUDIES = {
     "fashion_mnist_cnn_dropout": Study(
-        title="Dropout of the student",
+        title="Dropout of the student: fashion_mnist_cnn_end2",
         question="Does a student that is shown many views still need the dropout that members were trained with?",
         experiment="fashion_mnist_cnn_end2",
         methods=("end2_aux",),

@@ -32,7 +32,7 @@ _LOSS = "methods.end2_aux.loss_options"
 
 STUDIES = {
     "fashion_mnist_mlp_inputs": Study(
-        title="Transfer inputs",
+        title="Transfer inputs: fashion_mnist_mlp_end2",
         question="Which changes of the training images should a student be shown, how strong, and in how many views?",
         variants={
             "deformation and mixup": {},
@@ -48,7 +48,7 @@ STUDIES = {
         **_COMMON,
     ),
     "fashion_mnist_mlp_auxiliary": Study(
-        title="Auxiliary inputs",
+        title="Auxiliary inputs: fashion_mnist_mlp_end2",
         question="Which auxiliary images teach a student where the members disagree?",
         variants={
             "none": {"student.methods": ("end2",)},
@@ -59,7 +59,7 @@ STUDIES = {
         **_COMMON,
     ),
     "fashion_mnist_mlp_penalty": Study(
-        title="The precision's term",
+        title="The precision's term: fashion_mnist_mlp_end2",
         question="Which target, which penalty and which weight should a student's precision have?",
         variants={
             "mutual information, Itakura-Saito, .02": {},
@@ -72,7 +72,7 @@ STUDIES = {
         **_COMMON,
     ),
     "fashion_mnist_mlp_offset": Study(
-        title="Offset of the head",
+        title="Offset of the head: fashion_mnist_mlp_end2",
         question="How much should alphas have in common, so that the mean is flat where the precision is low?",
         variants={
             f"offset {offset:g}": {"methods.end2_aux.offset": offset} for offset in (0.0, 0.02, 0.05, 0.1, 0.3, 1.0)
@@ -80,7 +80,7 @@ STUDIES = {
         **_COMMON,
     ),
     "fashion_mnist_mlp_length": Study(
-        title="Length of the training",
+        title="Length of the training: fashion_mnist_mlp_end2",
         question="How long does it pay to train a student, and what is averaging its weights worth?",
         variants={
             **{f"{epochs} epochs": {"student.epochs": epochs} for epochs in (50, 100, 200)},
@@ -89,7 +89,7 @@ STUDIES = {
         **_COMMON,
     ),
     "fashion_mnist_mlp_labels": Study(
-        title="Labels in the objective",
+        title="Labels in the objective: fashion_mnist_mlp_end2",
         question="Does a student learn better if the true label has a share in the target of its mean?",
         variants={
             "members alone": {"methods.end2_aux.labels": 0.0},

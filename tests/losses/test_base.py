@@ -110,6 +110,7 @@ def test_statistics_keep_leading_axes(name):
     loss = build(name)
     members = np.stack([MEMBERS, MEMBERS[::-1]])
     assert_allclose(loss.reduce_members(members, 2.0)[1], loss.reduce_members(MEMBERS[::-1], 2.0), rtol=1e-12)
+    assert_allclose(loss.reduce_members(MEMBERS[0], 2.0), loss.reduce_members(MEMBERS, 2.0)[0], rtol=1e-12)
 
 
 @pytest.mark.parametrize("name", NAMES)
