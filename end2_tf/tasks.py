@@ -382,6 +382,14 @@ class Trainer:
         keras.utils.set_random_seed(seed)
         return self.student_backbone(method, mixed=mixed)
 
+    @functools.cached_property
+    def _member_shapes(self) -> list[tuple[int, ...]]:
+        from end2_tf import ensemble
+
+        settings = self.experiment.ensemble
+        member = self.ensemble.member(0) if settings.models else ensemble.build_member(settings, self.data, 0)
+        return [tuple(w.shape) for w in member.weights]
+
     def check_start(self, method: str, backbone: Any) -> None:
         """Raises ConfigError where `student.start` is `member` and a method's student can't take a member's weights.
 
@@ -389,13 +397,9 @@ class Trainer:
             method: Whose students.
             backbone: What `student_backbone` makes of it.
         """
-        from end2_tf import ensemble
-
         if self.experiment.student.start == "random":
             return
-        settings = self.experiment.ensemble
-        member = self.ensemble.member(0) if settings.models else ensemble.build_member(settings, self.data, 0)
-        own, theirs = ([tuple(w.shape) for w in network.weights] for network in (backbone, member))
+        own, theirs = [tuple(w.shape) for w in backbone.weights], self._member_shapes
         if own != theirs:
             raise ConfigError(
                 f"student.start is 'member', but the student of methods.{method} has other weights than a member: "
