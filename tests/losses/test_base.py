@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import functools
 import importlib
 import inspect
 
@@ -306,11 +307,14 @@ def test_shape_errors(name):
     size, logits = split.statistics_size(4), outputs(loss)
     width = logits.shape[1]
     with pytest.raises(
-        ShapeError, match=rf"{class_name} got y_true of shape \(6, {width}\), but targets='members' needs \(b"
+        ShapeError,
+        match=rf"{class_name} got y_true of shape \(6, {width}\), but targets='members' needs "
+        r"\(batch, members, classes\)\. Give those, or build the loss with targets='statistics'",
     ):
         loss(logits, logits)
     with pytest.raises(
-        ShapeError, match=r"\(6, 5, 4\), but targets='statistics' .* build the loss with targets='members'"
+        ShapeError,
+        match=r"\(6, 5, 4\), but targets='statistics' needs \(batch, statistics\)\. .* with targets='members'",
     ):
         split(MEMBERS, logits)
     with pytest.raises(ShapeError, match=r"y_pred of shape .*: with 3 classes y_true's last axis must be 3"):
@@ -327,6 +331,8 @@ def test_shape_errors(name):
         loss.reduce_members(MEMBERS[0, 0], 1.0)
     with pytest.raises(ShapeError, match=r"at least 1 member"):
         loss.reduce_members(MEMBERS[:, :0], 1.0)
+    with pytest.raises(ShapeError, match=r"2 classes"):
+        loss.reduce_members(MEMBERS[..., :0], 1.0)
 
 
 def test_shapes_are_checked_while_tracing():
@@ -339,6 +345,24 @@ def test_classes_are_checked_where_the_number_of_members_is_unknown():
     function = tf.function(build("dirichlet_nll"), autograph=False)
     with pytest.raises(ShapeError, match=r"y_true of shape \(None, None, 3\) .* with 4 classes y_true's last axis"):
         function.get_concrete_function(tf.TensorSpec((None, None, 3)), tf.TensorSpec((None, 4)))
+
+
+@pytest.mark.parametrize("targets", [None, (None, 5, 4)])
+def test_axes_that_are_unknown_while_tracing_are_not_refused(targets):
+    loss = build("dirichlet_nll", reduction=None)  # Keras' own reduction needs the rank
+    function = tf.function(loss, autograph=False)
+    shapes = tf.TensorSpec(targets, tf.float64), tf.TensorSpec((6, 4), tf.float64)
+    graph = function.get_concrete_function(*shapes)
+    members, logits = tf.constant(MEMBERS), tf.constant(outputs(loss))
+    assert_allclose(graph(members, logits), loss(members, logits), rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "build_default", [losses.DistillationLoss, *(functools.partial(build, name) for name in NAMES)]
+)
+def test_defaults(build_default):
+    config = build_default().get_config()
+    assert (config["targets"], config["temperature"], config["offset"]) == ("members", 1.0, 0.0)
 
 
 def test_arguments_go_by_name():
