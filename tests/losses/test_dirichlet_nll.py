@@ -18,6 +18,7 @@ from scipy.stats import dirichlet
 
 from end2_tf.errors import ConfigError
 from end2_tf.losses import DirichletNLL
+from end2_tf.losses.dirichlet_nll import VARIANTS
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "golden.json").read_text())
 MEMBERS = np.array([[[4.0, 1, 0, -3], [1, 3, -0.5, -2]]])
@@ -68,6 +69,14 @@ def test_closed_gradient(logits, offset, temperature):
     alphas = np.exp(logits / temperature) + offset
     want = (digamma(alphas) - digamma(alphas.sum()) - s) * (alphas - offset) / temperature
     assert_allclose(gradient, want, rtol=1e-9, atol=1e-11 * alphas.max())
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_says_whether_alphas_are_tempered(variant):
+    loss = DirichletNLL(variant=variant, scale_by_temperature=False)
+    statistics = loss.reduce_members(MEMBERS, 1.0)
+    one, two = (loss.from_statistics(statistics, tf.constant(LOGITS), temperature) for temperature in (1.0, 2.0))
+    assert loss.tempers_alphas == bool(one != two)
 
 
 def test_gradient_at_alphas_of_exactly_one():
