@@ -178,3 +178,5 @@ def test_wrong_arguments():
         DirichletNLL(variant="booth")
     with pytest.raises(ConfigError, match=r"DirichletNLL's smoothing is 1.5. Allowed: from 0 to 1"):
         DirichletNLL(smoothing=1.5)
+    with pytest.raises(ConfigError, match=r"smoothing is -0.1"):
+        DirichletNLL(smoothing=-0.1)

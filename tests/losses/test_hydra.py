@@ -14,7 +14,7 @@ LOGITS = RNG.normal(size=(8, 3, 5)) * 2
 
 
 @pytest.mark.parametrize("temperature", [1.0, 2.5])
-@pytest.mark.parametrize("heads", [None, 2])
+@pytest.mark.parametrize("heads", [None, 1, 2])
 def test_is_the_mean_divergence_over_heads(temperature, heads):
     num = heads or 3
     loss = Hydra(3, num_heads=heads, temperature=temperature, reduction=None)
