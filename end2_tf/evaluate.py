@@ -14,6 +14,7 @@ from end2_tf.data import shards
 from end2_tf.data.dataset import DataSet
 from end2_tf.ensemble import Ensemble
 from end2_tf.measures import MEASURES
+from end2_tf.metrics import calibration
 from end2_tf.models import UncertaintyClassifier
 from end2_tf.progress import Report
 
@@ -159,10 +160,10 @@ class Evaluation:
         folder.mkdir(parents=True, exist_ok=True)
         workdir.write_npz(folder / "labels.npz", **{self.split: self.labels}, **self.shifted_labels)
         for model, datasets in self.predictions.items():
-            workdir.write_npz(folder / "predictions" / f"{model}.npz", **_kept(datasets))
+            workdir.write_npz(folder / "predictions" / f"{model}.npz", **self._kept(datasets))
         for model, per_seed in self.further_seeds.items():
             for seed, datasets in enumerate(per_seed, 1):
-                workdir.write_npz(folder / "seeds" / model / f"{seed}.npz", **_kept(datasets))
+                workdir.write_npz(folder / "seeds" / model / f"{seed}.npz", **self._kept(datasets))
         if self.grid is not None:
             few = {f"ood/{name}": examples.inputs[:1000] for name, examples in self.data.ood.items()}
             shown = self.data.train.take(_MAP_EXAMPLES, 0)
@@ -259,16 +260,21 @@ class Evaluation:
             "member_probs": _softmax(np.take_along_axis(logits, ids[:, None, :], axis=2)),
         }
 
+    def _kept(self, datasets: dict[str, Arrays]) -> Arrays:
+        """Returns what of a model's measures is written, under `<dataset>/<measure>`.
 
-def _kept(datasets: dict[str, Arrays]) -> Arrays:
-    """Returns what of a model's measures is written, under `<dataset>/<measure>`."""
-    names = ("probs", "total_uncertainty", "data_uncertainty", "knowledge_uncertainty")
-    return {
-        f"{dataset}/{name}": np.asarray(values[name], np.float32)
-        for dataset, values in datasets.items()
-        for name in names
-        if name in values
-    }
+        In float32 what is tiny, as a sure network's entropies and the probabilities of its mistakes, would be 0: so
+        uncertainties are float64, and of the labelled inputs -ln p(label) is kept too.
+        """
+        kept = {}
+        for dataset, values in datasets.items():
+            kept[f"{dataset}/probs"] = np.asarray(values["probs"], np.float32)
+            for name in ("total_uncertainty", "data_uncertainty", "knowledge_uncertainty"):
+                if name in values:
+                    kept[f"{dataset}/{name}"] = np.asarray(values[name], np.float64)
+            if dataset == self.split:
+                kept[f"{dataset}/nll"] = calibration.negative_log_likelihoods_of(values["probs"], self.labels)
+        return kept
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:

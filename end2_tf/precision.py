@@ -33,6 +33,7 @@ _STEPS_EXACT = 5
 _STEPS_MUTUAL_INFORMATION = 12
 _SLOPE_STEP = 1e-5  # of the difference quotient; its error makes each step gain 4 or 5 digits at least
 _TINY = 1e-300
+_HUGE = 1e300
 
 
 def from_members(log_probs: Any, kind: str, cap: float = CAP) -> tuple[tf.Tensor, tf.Tensor]:
@@ -90,13 +91,13 @@ def exact(mean_probs: Any, mkl: Any, cap: float = CAP) -> tf.Tensor:
 
     Args:
         mean_probs: p, (..., classes), rows summing to 1. A class of probability 0 counts as the limit of a small one.
-        mkl: Reverse mutual information, nats, at least 0; (...).
+        mkl: Reverse mutual information, nats, at least 0, infinite where members exclude what others don't; (...).
         cap: Largest precision, returned where `mkl` is 0.
 
     Returns:
         Float64 (...), to a relative error of 1e-13.
     """
-    mean_probs, log_mkl = _float64(mean_probs), tf.math.log(tf.maximum(_float64(mkl), _TINY))
+    mean_probs, log_mkl = _float64(mean_probs), tf.math.log(tf.clip_by_value(_float64(mkl), _TINY, _HUGE))
     degrees = _degrees(mean_probs)
     low = tf.math.log(degrees / 2) - log_mkl
 

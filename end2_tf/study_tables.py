@@ -10,6 +10,8 @@ import math
 from collections.abc import Container, Iterator, Mapping
 from typing import Any
 
+from end2_tf.measures import MEASURES
+
 Results = dict[str, Any]  # the content of an evaluation's results.json
 Table = list[list[str]]  # a heading, then lines
 
@@ -173,7 +175,7 @@ def protocol(found: list[Line], experiment: str, methods: tuple[str, ...]) -> st
                 for m in student["methods"]
             }
         )
-        epochs = sorted({student["epochs"] for student in students})
+        epochs = sorted({_epochs(each["config"], m) for each in evaluations.values() for m in _methods(each)})
         trained = f", students {by}, {_range(epochs)} epochs, {_range(seeds)} seed{'' if seeds == [1] else 's'} each"
     members = _range(sorted({each["num_members"] for each in evaluations.values()}))
     further = [f"{name} {num:,}" for name, num in first["counts"].items() if name != SPLIT]
@@ -181,9 +183,18 @@ def protocol(found: list[Line], experiment: str, methods: tuple[str, ...]) -> st
     return (
         f"One thing at a time is changed in the experiment `{experiment}`: {members} members{trained}. Measured on "
         f"{first['counts'][SPLIT]:,} validation inputs{sets}. No number here is of the test set, or of an OOD set that "
-        f"the experiment is tested on. Mean ± standard deviation over {'seeds' if students else 'members'} (n); "
-        "without them n is 1."
+        f"the experiment is tested on. Mean ± standard deviation over {'seeds' if students else 'members'} (n)"
+        f"{', of one member over the members' if students else ''}; without them n is 1."
     )
+
+
+def _methods(results: Results) -> list[str]:
+    return results["config"]["student"]["methods"]
+
+
+def _epochs(config: Mapping[str, Any], method: str) -> int:
+    own = config.get("methods", {}).get(method, {}).get("epochs")
+    return config["student"]["epochs"] if own is None else own
 
 
 def _range(values: list[int]) -> str:
@@ -193,8 +204,11 @@ def _range(values: list[int]) -> str:
 def legend(columns: tuple[str, ...]) -> str:
     """Returns what the columns mean that need it."""
     sentences = [sentence for metric, sentence in _MEANINGS.items() if metric in columns]
-    if any(metric.startswith(f"{_OOD}auroc_") for metric in columns):
-        sentences.append("OOD sets: AUROC % against validation inputs, by total and by knowledge uncertainty.")
+    by = [m.label for m in MEASURES.values() if f"{_OOD}auroc_{m.column}" in columns]
+    if by:
+        by = [f"{label[0].lower()}{label[1:]}" for label in by]
+        listed = f"{', '.join(by[:-1])} and {by[-1]}" if len(by) > 1 else by[0]
+        sentences.append(f"OOD sets: AUROC % against validation inputs, by {listed}.")
     return " ".join(sentences)
 
 

@@ -92,6 +92,24 @@ def test_knowledge_mean_is_that_of_the_predictions_on_disk(results):
             assert rows(written, "ensemble", dataset)["knowledge_mean"] == pytest.approx(mean, rel=1e-5)
 
 
+def test_what_is_on_disk_keeps_the_digits_of_sure_networks(sets, tmp_path):
+    """A comparison reads these, and must find the differences of the table's own values."""
+    test, _, nothing = sets
+    data = DataSet(
+        train=test, validation=test, test=test, auxiliary=None, ood={"nothing": nothing}, class_names=("a", "b", "c")
+    )
+    evaluation = Evaluation(data, config.Evaluation(batch_size=100))
+    evaluation.add_ensemble(Ensemble([network(300.0, 1.0), network(250.0, 1.2)]))
+    written = evaluation.write(tmp_path, {})
+    with np.load(tmp_path / "predictions" / "ensemble.npz") as arrays:
+        inside, outside = arrays["test/total_uncertainty"], arrays["nothing/total_uncertainty"]
+        assert (inside < 1e-45).mean() > 0.1
+        auroc = scipy.stats.mannwhitneyu(outside, inside).statistic / (len(inside) * len(outside))
+        assert rows(written, "ensemble", "nothing")["ood_auroc_total"] == pytest.approx(auroc, rel=1e-12)
+        assert (arrays["test/probs"][np.arange(300), test.labels] == 0).any()
+        assert rows(written, "ensemble", "test")["nll"] == pytest.approx(arrays["test/nll"].mean(), rel=1e-12)
+
+
 def test_labels_and_counts_of_shifted_sets_are_kept(results, sets):
     written, folder = results
     with np.load(folder / "labels.npz") as labels:

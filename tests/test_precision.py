@@ -183,3 +183,10 @@ def test_unknown_kind():
         ConfigError, match=r"precision is 'exakt', which isn't a kind of precision. Did you mean 'exact'"
     ):
         precision.from_members(np.log([[0.5, 0.5]]), "exakt")
+
+
+def test_members_that_exclude_what_others_predict_have_the_lowest_precision():
+    mean, everywhere = [[0.5, 0.5]], [np.inf]
+    assert_allclose(precision.exact(mean, everywhere), [precision.FLOOR])
+    assert_allclose(precision.matched_mutual_information(mean, everywhere), [precision.FLOOR])
+    assert_allclose(precision.stirling(2, everywhere), [precision.FLOOR])

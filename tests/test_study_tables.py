@@ -145,6 +145,12 @@ def test_protocol_says_what_was_done(lines):
     assert "Measured on 5,000 validation inputs, told from ring 2,000." in text
 
 
+def test_protocol_knows_epochs_of_single_methods():
+    found = results(ENSEMBLE, methods=("end2_aux", "prior_network"), epochs=90)
+    found["config"]["methods"] = {"end2_aux": {"epochs": None}, "prior_network": {"epochs": 45}}
+    assert ", 45 to 90 epochs" in study_tables.protocol(study_tables.lines({"a": found}, {"a": "1"}), "spirals", ())
+
+
 def test_changes_are_as_on_the_command_line():
     assert list(study_tables.changes({"a": {}, "b": {"data.auxiliary": {"name": "mnist"}, "student.epochs": 3}})) == [
         "- a: the experiment as it is",
@@ -156,3 +162,6 @@ def test_legend_explains_the_columns_that_are_there():
     assert "AUROC" not in study_tables.legend(("error", "prr"))
     assert study_tables.legend(("error",)) == ""
     assert study_tables.legend(COLUMNS).count(":") >= 4
+    assert study_tables.legend(("ood_auroc_total", "ood_auroc_epkl", "ood_auroc_max_prob")).endswith(
+        "by total uncertainty, expected pairwise KL and maximum probability."
+    )

@@ -67,7 +67,7 @@ def _headline(asked: Sequence[Difference]) -> str:
         "comparisons and worse in none",
         "mixed": "It depends: EnD², by knowledge uncertainty, tells OOD inputs better than EnD, by total, in some "
         "comparisons and worse in others",
-        "same": "No: at telling OOD inputs, EnD² and EnD differ by no more than noise",
+        "same": "No: at telling OOD inputs, EnD² and EnD differ by no more than noise, or by too little to matter",
         "worse": "No: EnD², by knowledge uncertainty, tells OOD inputs worse than EnD, by total, in some comparisons "
         "and better in none",
         "unknown": "Not known yet: of one seed a method, OOD detection can't be told from luck",
@@ -77,7 +77,7 @@ def _headline(asked: Sequence[Difference]) -> str:
         "better": "it has the lower error and NLL in every comparison",
         "partly": "its error or NLL is lower in some comparisons and higher in none",
         "mixed": "its error or NLL is lower in some comparisons and higher in others",
-        "same": "error and NLL differ by no more than noise",
+        "same": "error and NLL differ by no more than noise, or by too little to matter",
         "worse": "its error or NLL is higher in some comparisons and lower in none",
         "unknown": "error and NLL can't be told either",
     }
@@ -173,18 +173,25 @@ def _listed(names: Sequence[str]) -> str:
 def _gain(run: Run, differences: Sequence[Difference]) -> list[str]:
     """Says whether what a student gains is distillation's: it must beat networks trained on labels in NLL and OOD."""
     asked = [d for d in differences if d.pair in _CONTROLS and (d.metric == "nll" or d.score == BEST)]
+    asked = [d for d in asked if not (d.score and d.is_negligible and d.excludes_zero)]  # AUROCs near 100 %: no gain
     pairs = list(dict.fromkeys(d.pair for d in asked))
-    not_beaten = []
-    for pair in pairs:
-        for outcome, verb in (("loses", "beats it on"), ("ties", "is level with it on")):
-            some = [d for d in asked if d.pair == pair and d.outcome == outcome]
-            if some:
-                names = _listed(["NLL" if d.metric == "nll" else d.dataset for d in some])
-                not_beaten.append(f"{_CONTROLS[pair]} {verb} {names}")
-    if not_beaten:
-        return [f"Not all that {run.label(asked[0].pair.a)} gains is distillation's: {'; '.join(not_beaten)}."]
-    if not asked or any(d.outcome == "unknown" for d in asked):
-        return []
+    beaten, level = (
+        [
+            (_CONTROLS[pair], _listed(["NLL" if d.metric == "nll" else d.dataset for d in some]))
+            for pair in pairs
+            if (some := [d for d in asked if d.pair == pair and d.outcome == outcome])
+        ]
+        for outcome in ("loses", "ties")
+    )
+    lines = []
+    if beaten:
+        by = "; ".join(f"{control} beats it on {names}" for control, names in beaten)
+        lines.append(f"Not all that {run.label(asked[0].pair.a)} gains is distillation's: {by}.")
+    if level:
+        by = "; ".join(f"on {names} it can't be told from {control}" for control, names in level)
+        lines.append(f"Not all that {run.label(asked[0].pair.a)} gains is shown to be distillation's: {by}.")
+    if lines or not asked or any(d.outcome == "unknown" for d in asked):
+        return lines
     measures = "NLL and OOD detection" if any(d.score for d in asked) else "NLL"
     beats = f"{run.label(asked[0].pair.a)} beats {' and '.join(_CONTROLS[pair] for pair in pairs)} in {measures}"
     if TO_MIXUP in pairs:

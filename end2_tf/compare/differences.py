@@ -69,11 +69,19 @@ class Difference:
         """How a does against b: wins and losses are beyond chance over both examples and seeds."""
         if self.spread is None:
             return "unknown"
-        if self.low <= 0 <= self.high or abs(self.value) <= self.spread:
-            return "ties"
-        if _rounded(self.value, self.metric) == 0:  # of two AUROCs near 100 %: sure, and nothing that matters
+        if not self.excludes_zero or abs(self.value) <= self.spread or self.is_negligible:
             return "ties"
         return "wins" if (self.value > 0) == (self.metric == "ood_auroc") else "loses"
+
+    @property
+    def excludes_zero(self) -> bool:
+        """Whether the interval over test examples does."""
+        return not self.low <= 0 <= self.high
+
+    @property
+    def is_negligible(self) -> bool:
+        """Whether it is printed as 0, as that of two AUROCs near 100 % is: it may be sure, and doesn't matter."""
+        return _rounded(self.value, self.metric) == 0
 
 
 def of(finished: Finished, num_resamples: int = 1000, report: Report = lambda *args: None) -> list[Difference]:

@@ -99,8 +99,8 @@ _NOTES = (
     "(paired, percentile). By best score: knowledge uncertainty of a model that has it, else total uncertainty.",
     "**▲** marks a difference in favour of the first model, **▼** one in favour of the second: the interval excludes "
     "0, and the difference exceeds the spread over seeds (the root of both models' summed variances; the ensemble "
-    "counts as given) and isn't printed as 0. All others count as ties. Nothing is marked where a student has one "
-    "seed only.",
+    "counts as given) and isn't printed as 0. All others count as ties: they are noise, or too small to matter. "
+    "Nothing is marked where a student has one seed only.",
     "A point is a hundredth of a fraction.",
     "A near OOD set looks like the in-domain data and has other classes; a far one doesn't look like them.",
 )
@@ -132,7 +132,8 @@ def _facts(run: Run) -> list[str]:
     elif run.backbone:
         facts.append(f"an ensemble of {run.num_members} ({run.backbone}).")
     if run.epochs:
-        facts.append(f"Every student was trained for {run.epochs} epochs.")
+        own = ", ".join(f"{run.label(model)} for {epochs}" for model, epochs in run.epochs_of.items())
+        facts.append(f"Every student was trained for {run.epochs} epochs{f', but {own}' if own else ''}.")
     facts += _label_shares(run)
     facts.append(f"Examples: {sizes}.")
     if run.commit:

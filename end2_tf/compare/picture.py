@@ -64,7 +64,7 @@ def _panel(ax: Axes, run: Run, dataset: str, is_first: bool) -> None:
                 marker=_MARKERS[kind],
                 markersize=4.5,
                 linewidth=1.4,
-                label=f"By {kind} uncertainty, mean ± sd over seeds",
+                label=f"By {kind} uncertainty, mean ± sd over seeds (single: members)",
             )
     ax.set_ylim(len(methods) - 0.4, -0.6)
     ax.set_yticks(range(len(methods)), [run.label(m) for m in methods] if is_first else [""] * len(methods))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+import math
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -38,10 +39,10 @@ NEAR = {
     "spirals": ("ring_410",),
 }
 
-_LEAST = float(np.finfo(np.float32).smallest_subnormal)
+_LEAST = float(np.finfo(np.float64).smallest_subnormal)
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Gap:
     """The share of the gap between a single member and the ensemble that a model closes; None within noise."""
 
@@ -51,7 +52,7 @@ class Gap:
     gap: float
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Run:
     """What a comparison tells of one run, plain values all of it, so that it can be kept in a file.
 
@@ -64,7 +65,7 @@ class Run:
         is_brought: Whether the members were made elsewhere.
         is_smoke: Whether it is a try of the machinery.
         num_members: Of the ensemble.
-        epochs: Of each student.
+        epochs: Of each student, but for those of `epochs_of`.
         counts: Examples of each set.
         models: The ensemble and what is compared with it, in the order of `METHODS`; methods of one's own come last.
         labels: What models are called; of the ensemble too where it isn't one of them.
@@ -74,6 +75,7 @@ class Run:
         kept: How many seeds' predictions were on disk.
         rows: Its measures.
         gap_closed: Shares of gaps.
+        epochs_of: Of students whose method has a number of its own.
     """
 
     name: texts.Name
@@ -94,6 +96,7 @@ class Run:
     kept: dict[texts.Name, int]
     rows: list[Row]
     gap_closed: list[Gap]
+    epochs_of: dict[texts.Name, int] = dataclasses.field(default_factory=dict)
 
     def distance(self, ood: str) -> str:
         """Returns whether an OOD set is "near" or "far"; "" where the in-domain data aren't known to `NEAR`."""
@@ -188,6 +191,7 @@ class Finished:
             kept={m: len(self._files(m)) for m in models if evaluation.has_prediction(m, "test/probs")},
             rows=rows,
             gap_closed=[Gap(g["model"], g["metric"], g["value"], g["gap"]) for g in found["gap_closed"]],
+            epochs_of={m: own for m in models if (own := config.get("methods", {}).get(m, {}).get("epochs"))},
         )
 
     def _best_kind(self, model: str) -> Kind:
@@ -198,10 +202,12 @@ class Finished:
         return np.stack([p.argmax(axis=1) != self.evaluation.labels for p in self._probs(model)]).astype(np.float64)
 
     def nll(self, model: str) -> np.ndarray:
-        """-ln p(label) of each test example in nats, (seeds, n); 103 where the stored float32 p is 0."""
+        """-ln p(label) of each test example in nats, (seeds, n), at most 744; 103 where only float32 p were kept."""
+        if self.evaluation.has_prediction(model, "test/nll"):
+            return np.minimum(np.stack(self._arrays(model, "test/nll")), -math.log(_LEAST))
         rows = np.arange(len(self.evaluation.labels))
-        picked = [p[rows, self.evaluation.labels].astype(np.float64) for p in self._probs(model)]
-        return -np.log(np.maximum(np.stack(picked), _LEAST))
+        picked = np.stack([p[rows, self.evaluation.labels] for p in self._probs(model)])
+        return -np.log(np.maximum(picked, np.finfo(np.float32).smallest_subnormal).astype(np.float64))
 
     def scores(self, model: str, dataset: str, kind: Kind) -> np.ndarray:
         """Uncertainties in nats, (seeds, n)."""

@@ -15,7 +15,7 @@ from end2_tf import uncertainty
 from end2_tf.errors import ConfigError
 from end2_tf.heads._base import Head
 
-# Standard deviations of .007, which moves no measure by more than 1e-5, to 150, where every draw is nearly one-hot.
+# Standard deviations of .007, which moves no measure by more than 5e-5, to 150, where every draw is nearly one-hot.
 MIN_LOG_VARIANCE = -10.0
 MAX_LOG_VARIANCE = 10.0
 

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from end2_tf.errors import ShapeError
+from end2_tf.losses._labels import labels_and_logits
 
 ON_LABELS = True  # needs no ensemble
 
@@ -20,14 +20,15 @@ class CrossEntropy(keras.losses.Loss):
         **kwargs: `reduction`, `name`, `dtype` as in `keras.losses.Loss`.
 
     Call arguments:
-        y_true: Integer labels, (batch,); or probabilities of labels, (batch, classes), as mixup makes them.
+        y_true: Integer labels, (batch,) or (batch, 1); or probabilities of labels, (batch, classes), as mixup makes
+            them.
         y_pred: Logits, (batch, classes).
 
     Returns:
         Nats, (batch,) before reduction.
 
     Raises:
-        ShapeError: ranks are not 1 or 2 and 2.
+        ShapeError: ranks are not 1 or 2 and 2, or class counts differ.
 
     Example:
         >>> float(CrossEntropy()(np.array([1]), np.log([[0.25, 0.75]])))
@@ -38,12 +39,8 @@ class CrossEntropy(keras.losses.Loss):
         super().__init__(**kwargs)
 
     def call(self, y_true: Any, y_pred: Any) -> tf.Tensor:
-        y_true, y_pred = tf.convert_to_tensor(y_true), tf.convert_to_tensor(y_pred)
-        if y_true.shape.rank not in (None, 1, 2) or y_pred.shape.rank not in (None, 2):
-            raise ShapeError(
-                f"CrossEntropy got y_true of shape {tuple(y_true.shape)} and y_pred of shape {tuple(y_pred.shape)}. "
-                "Allowed: labels (batch,) or their probabilities (batch, classes), and logits (batch, classes)."
-            )
+        allowed = "labels (batch,) or their probabilities (batch, classes), and logits (batch, classes)"
+        y_true, y_pred = labels_and_logits("CrossEntropy", y_true, y_pred, allowed)
         if y_true.shape.rank == 2:
             return tf.nn.softmax_cross_entropy_with_logits(tf.cast(y_true, y_pred.dtype), y_pred)
         return tf.nn.sparse_softmax_cross_entropy_with_logits(tf.cast(y_true, tf.int32), y_pred)

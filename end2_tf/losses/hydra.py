@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from end2_tf.errors import ConfigError
+from end2_tf.errors import ConfigError, ShapeError
 from end2_tf.heads import Head, HydraHead
 from end2_tf.losses._base import DistillationLoss, float64
 
@@ -79,6 +79,11 @@ class Hydra(DistillationLoss):
         return self._heads * num_classes
 
     def reduce_log_probs(self, log_probs: tf.Tensor) -> tf.Tensor:
+        if log_probs.shape[-2] not in (None, self.num_members):
+            raise ShapeError(
+                f"Hydra got logits of {log_probs.shape[-2]} members. Allowed: num_members, {self.num_members}. Build "
+                "the loss with as many as the ensemble has."
+            )
         probs = tf.exp(log_probs[..., : self._heads, :])
         shape = tf.shape(probs)
         flat = tf.reshape(probs, tf.concat([shape[:-2], [shape[-2] * shape[-1]]], axis=0))

@@ -9,9 +9,10 @@ import numpy as np
 import tensorflow as tf
 
 from end2_tf import dirichlet
-from end2_tf.errors import ConfigError, ShapeError, unknown
+from end2_tf.errors import ConfigError, unknown
 from end2_tf.heads import DirichletHead, Head
 from end2_tf.losses._base import bounded_alphas, float64
+from end2_tf.losses._labels import labels_and_logits
 
 ON_LABELS = True  # needs no ensemble
 OUTSIDE = True  # auxiliary inputs have a target of their own
@@ -37,8 +38,8 @@ class PriorNetwork(keras.losses.Loss):
         **kwargs: `reduction`, `name`, `dtype` as in `keras.losses.Loss`; computed in float64.
 
     Call arguments:
-        y_true: Integer labels, (batch,), -1 for inputs from outside the domain; or rows (batch, classes): one-hot,
-            zeros for inputs from outside, or mixtures, as mixup makes them.
+        y_true: Integer labels, (batch,) or (batch, 1), -1 for inputs from outside the domain; or rows (batch, classes):
+            one-hot, zeros for inputs from outside, or mixtures, as mixup makes them.
         y_pred: The student's logits, (batch, classes).
 
     Returns:
@@ -46,7 +47,7 @@ class PriorNetwork(keras.losses.Loss):
 
     Raises:
         ConfigError: an argument isn't among the allowed values.
-        ShapeError: ranks are not 1 or 2 and 2.
+        ShapeError: ranks are not 1 or 2 and 2, or class counts differ.
 
     Example:
         >>> float(PriorNetwork()(np.array([0, -1]), np.log([[50.0, 1.0, 1.0], [2.0, 3.0, 5.0]])))
@@ -83,12 +84,8 @@ class PriorNetwork(keras.losses.Loss):
         return DirichletHead(self.offset, dtype=dtype)
 
     def call(self, y_true: Any, y_pred: Any) -> tf.Tensor:
-        y_true, y_pred = tf.convert_to_tensor(y_true), tf.convert_to_tensor(y_pred)
-        if y_true.shape.rank not in (None, 1, 2) or y_pred.shape.rank not in (None, 2):
-            raise ShapeError(
-                f"PriorNetwork got y_true of shape {tuple(y_true.shape)} and y_pred of shape {tuple(y_pred.shape)}. "
-                "Allowed: labels (batch,), -1 outside, or rows (batch, classes), and logits (batch, classes)."
-            )
+        allowed = "labels (batch,), -1 outside, or rows (batch, classes), and logits (batch, classes)"
+        y_true, y_pred = labels_and_logits("PriorNetwork", y_true, y_pred, allowed)
         labels = float64(y_true)
         if y_true.shape.rank != 2:
             labels = tf.one_hot(tf.cast(y_true, tf.int32), tf.shape(y_pred)[-1], dtype=tf.float64)  # zeros for -1

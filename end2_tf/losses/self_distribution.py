@@ -12,6 +12,7 @@ from end2_tf import dirichlet, precision
 from end2_tf.errors import ConfigError, ModelError, ShapeError
 from end2_tf.heads import DirichletHead, Head
 from end2_tf.losses._base import bounded_alphas, float64
+from end2_tf.losses._labels import labels_and_logits
 
 ON_LABELS = True  # needs no ensemble
 
@@ -73,7 +74,8 @@ class SelfDistribution(keras.losses.Loss):
         **kwargs: `reduction`, `name`, `dtype` as in `keras.losses.Loss`; computed in float64.
 
     Call arguments:
-        y_true: Integer labels, (batch,); or probabilities of labels, (batch, classes), as mixup makes them.
+        y_true: Integer labels, (batch,) or (batch, 1); or probabilities of labels, (batch, classes), as mixup makes
+            them.
         y_pred: Logits (batch, 1 + passes, classes), as `training_network` gives them: without noise, then with.
 
     Returns:
@@ -81,7 +83,7 @@ class SelfDistribution(keras.losses.Loss):
 
     Raises:
         ConfigError: an argument isn't among the allowed values.
-        ShapeError: ranks are not 1 or 2 and 3.
+        ShapeError: ranks are not 1 or 2 and 3, or the numbers of classes or passes differ.
 
     Example:
         >>> passes = np.log([[[0.5, 0.5], [0.2, 0.8], [0.4, 0.6]]])  # without noise, and two with
@@ -143,12 +145,15 @@ class SelfDistribution(keras.losses.Loss):
         return keras.Model(network.inputs[0], last(passes(last.input)), name=network.name)
 
     def call(self, y_true: Any, y_pred: Any) -> tf.Tensor:
-        y_true, y_pred = tf.convert_to_tensor(y_true), tf.convert_to_tensor(y_pred)
-        if y_true.shape.rank not in (None, 1, 2) or y_pred.shape.rank not in (None, 3):
+        allowed = (
+            "labels (batch,) or their probabilities (batch, classes), and logits (batch, 1 + passes, classes), as "
+            "training_network gives them"
+        )
+        y_true, y_pred = labels_and_logits("SelfDistribution", y_true, y_pred, allowed, rank=3)
+        if y_pred.shape.rank == 3 and y_pred.shape[1] not in (None, 1 + self.num_passes):
             raise ShapeError(
-                f"SelfDistribution got y_true of shape {tuple(y_true.shape)} and y_pred of shape "
-                f"{tuple(y_pred.shape)}. Allowed: labels (batch,) or their probabilities (batch, classes), and logits "
-                "(batch, 1 + passes, classes), as training_network gives them."
+                f"SelfDistribution got y_pred of shape {tuple(y_pred.shape)}. Allowed: 1 + num_passes = "
+                f"{1 + self.num_passes} on its second axis. Build the loss with the passes that the network makes."
             )
         logits = float64(y_pred)
         labels = float64(y_true)

@@ -62,8 +62,13 @@ def negative_log_likelihood(probs: Any, labels: Any, *, are_logs: bool = False) 
 
 def negative_log_likelihood_of(probs: np.ndarray, labels: np.ndarray) -> float:
     """Returns the mean of -ln p(label) of checked arguments."""
+    return float(np.mean(negative_log_likelihoods_of(probs, labels)))
+
+
+def negative_log_likelihoods_of(probs: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Returns -ln p(label) of each example, (n,) float64, of checked arguments."""
     with np.errstate(divide="ignore"):
-        return float(-np.mean(np.log(probs[np.arange(len(labels)), labels].astype(np.float64))))
+        return -np.log(probs[np.arange(len(labels)), labels].astype(np.float64))
 
 
 def brier_score(probs: Any, labels: Any) -> float:

@@ -1,10 +1,12 @@
 """The answer in words follows the differences."""
 
+import dataclasses
+
 import pytest
 from synthetic_runs import QUESTION, compared, full, model, write
 
 from end2_tf.compare import answer, runs
-from end2_tf.compare.differences import BEST, Difference
+from end2_tf.compare.differences import BEST, TO_LABELS, Difference
 
 
 def test_without_the_two_methods_there_is_no_answer(tmp_path):
@@ -33,7 +35,7 @@ def _question(outcomes, metric="ood_auroc", score=BEST):
 @pytest.mark.parametrize(
     ("ood", "accuracy", "starts", "ends"),
     [
-        (["wins", "wins"], ["ties"], "Yes: ", "error and NLL differ by no more than noise."),
+        (["wins", "wins"], ["ties"], "Yes: ", "differ by no more than noise, or by too little to matter."),
         (["wins", "ties"], ["wins"], "In part: ", "it has the lower error and NLL in every comparison."),
         (["wins", "loses"], ["wins", "ties"], "It depends: ", "lower in some comparisons and higher in none."),
         (["ties", "ties"], ["wins", "loses"], "No: at telling", "lower in some comparisons and higher in others."),
@@ -49,10 +51,10 @@ def _question(outcomes, metric="ood_auroc", score=BEST):
             ["ties"],
             "In part: EnD², by knowledge uncertainty, tells OOD inputs better than EnD, by total, in some comparisons "
             "and worse in none (of those that can be told, 1 of 10);",
-            "noise.",
+            "too little to matter.",
         ),
         (["wins", "wins"], ["wins", "unknown"], "Yes: ", "higher in none (of those that can be told, 1 of 2)."),
-        ([], ["ties"], "No OOD set was measured; ", "noise."),
+        ([], ["ties"], "No OOD set was measured; ", "too little to matter."),
     ],
 )
 def test_the_headline_follows_the_outcomes(tmp_path, ood, accuracy, starts, ends):
@@ -109,8 +111,9 @@ MIXED_UP = f"{ALONE} but on the students' inputs"
         ),
         (
             {"single_matched": model(0.10, 1.0), "single_mixup": model(0.05, 2.49, 2.49)},
-            f"Not all that EnD² + AUX gains is distillation's: {ALONE} is level with it on NLL; {MIXED_UP} beats it "
-            f"on NLL; {MIXED_UP} is level with it on ring_410 and ring_800.",
+            f"Not all that EnD² + AUX gains is distillation's: {MIXED_UP} beats it on NLL.\n"
+            f"Not all that EnD² + AUX gains is shown to be distillation's: on NLL it can't be told from {ALONE}; on "
+            f"ring_410 and ring_800 it can't be told from {MIXED_UP}.",
         ),
         ({"single_mixup": model(0.12, 1.0, seeds=1)}, None),  # the one control that decides can't be told
     ],
@@ -119,8 +122,21 @@ def test_the_gain_is_distillations_only_if_no_control_has_it_too(tmp_path, contr
     run, found = compared(tmp_path, full(**controls))
     lines = answer.of_run(run, list(found.values()))
     told = [line for line in lines if " gain" in line]
-    assert told == ([verdict] if verdict else [])
+    assert told == (verdict.split("\n") if verdict else [])
     assert any(f"against {MIXED_UP}:" in line for line in lines) == ("single_mixup" in controls)
+
+
+def test_where_both_are_near_the_best_there_is_the_gain_isnt_in_doubt(tmp_path):
+    run = runs.Finished(write(tmp_path, full())).run
+    nll = Difference(TO_LABELS, "test", "nll", "", -0.1, -0.2, -0.05, 0.01)
+    near, far = (
+        Difference(TO_LABELS, name, "ood_auroc", BEST, value, value / 2, value * 2, value / 10)
+        for name, value in (("ring_410", 0.3), ("ring_800", 0.0002))
+    )
+    assert far.outcome == "ties"
+    assert answer.of_run(run, [nll, near, far])[-1].startswith(f"EnD² + AUX beats {ALONE} in NLL and OOD detection.")
+    level = dataclasses.replace(nll, value=-0.0001, low=-0.0002, high=-0.00005, spread=0.0)
+    assert answer.of_run(run, [level, near, far])[-1].endswith(f"on NLL it can't be told from {ALONE}.")
 
 
 def test_the_best_score_of_two_models_without_knowledge_is_total_and_said_once(tmp_path):

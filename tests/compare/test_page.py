@@ -12,7 +12,7 @@ from PIL import Image
 from synthetic_runs import QUESTION, compared, full, model, write
 
 from end2_tf import cli
-from end2_tf.compare import answer, page, targets
+from end2_tf.compare import answer, page, runs, targets
 from end2_tf.compare.differences import Pair
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -106,6 +106,16 @@ def test_without_ood_sets_there_is_no_picture(tmp_path):
     page.build([write(tmp_path / "run", models)], tmp_path / "out", 50)
     assert not (tmp_path / "out" / "end_or_end2.png").exists()
     assert ".png" not in (tmp_path / "out" / "end_or_end2.md").read_text(encoding="utf-8")
+
+
+def test_students_of_another_length_are_told(tmp_path):
+    methods = {name: {"loss": "dirichlet_nll", "epochs": None} for name in ("end", "end2")} | {
+        "end2_nll": {"loss": "dirichlet_nll", "epochs": 3}
+    }
+    run = runs.Finished(write(tmp_path, full(), methods=methods)).run
+    assert "Every student was trained for 7 epochs, but EnD² (NLL) for 3." in page.page(
+        [(run, [])], {run.name: []}, False
+    )
 
 
 def test_seeds_whose_predictions_were_not_kept_are_told(tmp_path):

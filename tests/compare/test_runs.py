@@ -36,6 +36,16 @@ def test_nll_is_finite_where_a_stored_probability_is_0(tmp_path):
     assert nll.min() == 0
 
 
+def test_nll_is_what_the_evaluation_kept(tmp_path):
+    kept = model(0.1, 1.0, 1.0)
+    for seed, values in enumerate(kept):
+        values["test/nll"] = np.linspace(0, 200 + seed, N)
+        values["test/nll"][0] = np.inf
+    nll = runs.Finished(write(tmp_path, {"end": model(0.2, 1.0), "end2": kept})).nll("end2")
+    assert nll[:, -1].tolist() == [200, 201, 202]
+    assert nll[:, 0] == pytest.approx(1074 * np.log(2))  # the least float64 above 0 is 2^-1074
+
+
 def test_runs_of_own_data_are_told_apart_by_their_files(tmp_path):
     paths = ["some/birds.npz", "other/fish.npz"]
     roots = [write(tmp_path / str(i), full(), data="own_data", path=path) for i, path in enumerate(paths)]

@@ -50,8 +50,15 @@ def test_distributions_of_labels_give_the_mean_over_labels():
     np.testing.assert_allclose(mixed, expected, rtol=1e-5)
 
 
+def test_labels_of_shape_batch_1_are_labels():
+    loss = CrossEntropy(reduction=None)
+    np.testing.assert_array_equal(loss(LABELS[:, None], LOGITS), loss(LABELS, LOGITS))
+
+
 def test_shape_errors():
     with pytest.raises(ShapeError, match=r"y_true of shape \(8, 5, 1\) .* probabilities \(batch, classes\)"):
         CrossEntropy()(np.eye(5)[LABELS][..., None], LOGITS)
+    with pytest.raises(ShapeError, match=r"y_true of shape \(8, 4\) and y_pred of shape \(8, 5\)"):
+        CrossEntropy()(np.eye(4)[LABELS % 4], LOGITS)
     with pytest.raises(ShapeError, match=r"y_pred of shape \(5,\). Allowed: labels \(batch,\) or"):
         CrossEntropy()(LABELS, LOGITS[0])

@@ -38,3 +38,5 @@ def test_what_doesnt_fit_is_refused():
         Hydra(3, offset=1.0)
     with pytest.raises(ShapeError, match=r"y_pred of shape \(8, 14\)"):
         Hydra(3)(MEMBERS, np.zeros((8, 14)))
+    with pytest.raises(ShapeError, match=r"Hydra got logits of 2 members. Allowed: num_members, 3"):
+        Hydra(3)(MEMBERS[:, :2], np.zeros((8, 15)))

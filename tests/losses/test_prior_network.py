@@ -36,12 +36,13 @@ def test_divergences_are_scipys(direction, offset):
     assert_allclose(loss(LABELS, LOGITS), expected, rtol=1e-10)
 
 
-def test_gradient_is_the_published_one():
-    logits = tf.constant(LOGITS)
+@pytest.mark.parametrize("student", [LOGITS, np.zeros_like(LOGITS)])  # 0 as at the start, where alphas are targets
+def test_gradient_is_the_published_one(student):
+    logits = tf.constant(student)
     with tf.GradientTape() as tape:
         tape.watch(logits)
         value = PriorNetwork(reduction="sum")(LABELS, logits)
-    alphas, betas = np.exp(LOGITS), targets_of(LABELS, 100.0)
+    alphas, betas = np.exp(student), targets_of(LABELS, 100.0)
     of_alphas = (alphas - betas) * polygamma(1, alphas)
     of_alphas -= ((alphas - betas).sum(1) * polygamma(1, alphas.sum(1)))[:, None]
     assert_allclose(tape.gradient(value, logits), of_alphas * alphas / 100, rtol=1e-9, atol=1e-12)
@@ -51,6 +52,7 @@ def test_rows_are_labels_and_zeros_are_outside():
     loss = PriorNetwork(reduction=None)
     rows = (LABELS[:, None] == np.arange(4)).astype(np.float32)
     assert_allclose(loss(rows, LOGITS), loss(LABELS, LOGITS), rtol=1e-12)
+    assert_allclose(loss(LABELS[:, None], LOGITS), loss(LABELS, LOGITS), rtol=1e-12)
     mixed = loss(np.array([[0.25, 0.75, 0, 0]]), np.log([[26.0, 76.0, 1.0, 1.0]]))
     assert_allclose(mixed, [0], atol=1e-12)
 
@@ -83,3 +85,5 @@ def test_errors():
         PriorNetwork(outside_weight=float("nan"))
     with pytest.raises(ShapeError, match=r"-1 outside, or rows \(batch, classes\)"):
         PriorNetwork()(LABELS[:, None, None], LOGITS)
+    with pytest.raises(ShapeError, match=r"y_true of shape \(\d+, 3\) and y_pred of shape \(\d+, 4\)"):
+        PriorNetwork()(np.zeros((len(LABELS), 3)), LOGITS)

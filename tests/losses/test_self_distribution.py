@@ -87,6 +87,8 @@ def test_what_doesnt_fit_is_refused():
         SelfDistribution(num_passes=1)
     with pytest.raises(ShapeError, match=r"y_pred of shape \(4, 3\). .* as training_network gives them"):
         SelfDistribution()(LABELS, PASSES[:, 0])
+    with pytest.raises(ShapeError, match=rf"Allowed: 1 \+ num_passes = {PASSES.shape[1] + 1} on its second axis"):
+        SelfDistribution(num_passes=PASSES.shape[1])(LABELS, PASSES)
     relu = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3), keras.layers.ReLU()], name="odd")
     with pytest.raises(ModelError, match=r"sees, but odd ends in ReLU"):
         SelfDistribution().training_network(relu)
