@@ -365,9 +365,11 @@ def test_defaults(build_default):
     assert (config["targets"], config["temperature"], config["offset"]) == ("members", 1.0, 0.0)
 
 
-def test_arguments_go_by_name():
-    with pytest.raises(TypeError, match="positional"):
-        losses.DistillationLoss("members")
+@pytest.mark.parametrize("loss", [losses.DistillationLoss, *map(class_of, registry.names("loss"))])
+def test_shared_arguments_go_by_name(loss):
+    parameters = inspect.signature(loss).parameters
+    for name in ("targets", "temperature", "offset", "dtype"):
+        assert name not in parameters or parameters[name].kind == inspect.Parameter.KEYWORD_ONLY
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -411,7 +413,9 @@ def test_alphas_above_the_bound_keep_their_mean():
     [
         ([29.0, 0.0, -29.0], [1.0, -2.0, 3.0], [1.0, -2.0, 3.0]),  # inside: all
         ([40.0, 39.0, 0.0], [3.0, 1.0, -1.0], [3.0, 1.0, -1.0]),  # above and pulled down: all
+        ([40.0, 39.0, 0.0], [1.0, 1.0, -1.0], [1.0, 1.0, -1.0]),  # the same, gently
         ([40.0, 39.0, 0.0], [-3.0, 1.0, -1.0], [-2.0, 2.0, 0.0]),  # above and pushed up: the mean alone still learns
+        ([30.5, 0.0, -1.0], [-3.0, 1.0, -1.0], [-2.0, 2.0, 0.0]),  # just above
         ([0.0, -40.0, -40.0], [1.0, 2.0, -3.0], [1.0, 0.0, -3.0]),  # below: upwards only
     ],
 )

@@ -34,6 +34,8 @@ def test_heads_have_an_order():
 def test_what_doesnt_fit_is_refused():
     with pytest.raises(ConfigError, match=r"num_heads is 4. Allowed: 1 to 3, as many as there are members"):
         Hydra(3, num_heads=4)
+    with pytest.raises(ConfigError, match=r"num_heads is 0. Allowed: 1 to 3"):
+        Hydra(3, num_heads=0)
     with pytest.raises(ConfigError, match=r"offset is 1.0, but there are no alphas"):
         Hydra(3, offset=1.0)
     with pytest.raises(ShapeError, match=r"y_pred of shape \(8, 14\)"):

@@ -81,6 +81,7 @@ def test_errors():
         PriorNetwork(direction="backward")
     with pytest.raises(ConfigError, match=r"PriorNetwork's concentration is 0.0. Allowed: above 0"):
         PriorNetwork(concentration=0.0)
+    assert PriorNetwork(concentration=0.5).concentration == 0.5
     with pytest.raises(ConfigError, match=r"PriorNetwork's outside_weight is nan"):
         PriorNetwork(outside_weight=float("nan"))
     with pytest.raises(ShapeError, match=r"-1 outside, or rows \(batch, classes\)"):

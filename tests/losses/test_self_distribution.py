@@ -39,6 +39,19 @@ def test_is_cross_entropy_of_the_mean_plus_the_divergence_from_what_is_fitted():
     assert_allclose(SelfDistribution(weight=0.3, reduction=None)(LABELS, PASSES), expected, rtol=1e-10)
 
 
+def test_labels_may_be_rows_or_mixtures_of_them():
+    loss = SelfDistribution(reduction=None)
+    rows = np.eye(3)[LABELS]
+    assert_allclose(loss(rows, PASSES), loss(LABELS, PASSES), rtol=1e-12)
+    other = (loss((LABELS + 1) % 3, PASSES) + 3 * loss(LABELS, PASSES)) / 4
+    assert_allclose(loss(0.25 * rows[:, [2, 0, 1]] + 0.75 * rows, PASSES), other, rtol=1e-12)
+
+
+def test_defaults():
+    own = {"num_passes": 5, "low": 0.0, "high": 0.5, "weight": 0.1, "cap": 1e4, "offset": 0.0}
+    assert own.items() <= SelfDistribution().get_config().items()
+
+
 def test_the_teacher_is_the_maximum_likelihood_dirichlet_of_its_passes():
     """Of many passes that are drawn from a Dirichlet it finds that Dirichlet; below 1 it is kept above."""
     true = np.array([[4.0, 9.0, 30.0]])
@@ -54,6 +67,7 @@ def test_the_network_in_training_shares_weights_and_sees_noise_on_its_last_featu
     inputs = RNG.normal(size=(2000, 2)).astype(np.float32)
     outputs = np.asarray(trained(inputs))
     assert outputs.shape == (2000, 5, 3)
+    assert trained.output_shape == (None, 5, 3)
     assert_allclose(outputs[:, 0], plain(inputs), atol=1e-6)
     features, kernel = np.asarray(plain.layers[0](inputs)), plain.get_weights()[2]
     # Noise of sd sigma · feature, sigma uniform in [0, .5]: variance .25 / 3.
