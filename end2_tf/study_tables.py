@@ -10,7 +10,7 @@ import math
 from collections.abc import Container, Iterator, Mapping
 from typing import Any
 
-from end2_tf.measures import MEASURES
+from end2_tf.measures import MEASURES, Measure
 
 Results = dict[str, Any]  # the content of an evaluation's results.json
 Table = list[list[str]]  # a heading, then lines
@@ -204,12 +204,18 @@ def _range(values: list[int]) -> str:
 def legend(columns: tuple[str, ...]) -> str:
     """Returns what the columns mean that need it."""
     sentences = [sentence for metric, sentence in _MEANINGS.items() if metric in columns]
-    by = [m.label for m in MEASURES.values() if f"{_OOD}auroc_{m.column}" in columns]
+    by = [_explained(measure) for measure in MEASURES.values() if f"{_OOD}auroc_{measure.column}" in columns]
     if by:
-        by = [f"{label[0].lower()}{label[1:]}" for label in by]
         listed = f"{', '.join(by[:-1])} and {by[-1]}" if len(by) > 1 else by[0]
         sentences.append(f"OOD sets: AUROC % against validation inputs, by {listed}.")
     return " ".join(sentences)
+
+
+def _explained(measure: Measure) -> str:
+    """Returns "total uncertainty" where a heading's word is in it, else "epkl (expected pairwise KL)"."""
+    heading, label = measure.column.replace("_", " "), measure.label.split(" (")[0]
+    label = f"{label[0].lower()}{label[1:]}"
+    return label if heading in label else f"{heading} ({label})"
 
 
 def changes(variants: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:

@@ -163,5 +163,5 @@ def test_legend_explains_the_columns_that_are_there():
     assert study_tables.legend(("error",)) == ""
     assert study_tables.legend(COLUMNS).count(":") >= 4
     assert study_tables.legend(("ood_auroc_total", "ood_auroc_epkl", "ood_auroc_max_prob")).endswith(
-        "by total uncertainty, expected pairwise KL and maximum probability."
+        "by total uncertainty, epkl (expected pairwise KL) and max prob (maximum probability)."
     )
