@@ -82,6 +82,9 @@ def test_errors():
     with pytest.raises(ConfigError, match=r"PriorNetwork's concentration is 0.0. Allowed: above 0"):
         PriorNetwork(concentration=0.0)
     assert PriorNetwork(concentration=0.5).concentration == 0.5
+    for name in ("outside_weight", "offset"):
+        with pytest.raises(ConfigError, match=f"PriorNetwork's {name} is -0.1. Allowed: at least 0"):
+            PriorNetwork(**{name: -0.1})
     with pytest.raises(ConfigError, match=r"PriorNetwork's outside_weight is nan"):
         PriorNetwork(outside_weight=float("nan"))
     with pytest.raises(ShapeError, match=r"-1 outside, or rows \(batch, classes\)"):

@@ -11,6 +11,7 @@ from scipy.stats import spearmanr
 from end2_tf import uncertainty
 from end2_tf.errors import ConfigError, ModelError, ShapeError
 from end2_tf.losses import SelfDistribution
+from end2_tf.losses.self_distribution import NoisyPasses
 
 RNG = np.random.default_rng(0)
 PASSES = RNG.normal(size=(4, 6, 3)) * 2
@@ -68,6 +69,7 @@ def test_the_network_in_training_shares_weights_and_sees_noise_on_its_last_featu
     outputs = np.asarray(trained(inputs))
     assert outputs.shape == (2000, 5, 3)
     assert trained.output_shape == (None, 5, 3)
+    assert NoisyPasses(4, 0.0, 0.5).compute_output_shape((None, 16)) == (None, 5, 16)
     assert_allclose(outputs[:, 0], plain(inputs), atol=1e-6)
     features, kernel = np.asarray(plain.layers[0](inputs)), plain.get_weights()[2]
     # Noise of sd sigma · feature, sigma uniform in [0, .5]: variance .25 / 3.
@@ -97,6 +99,9 @@ def test_it_learns_to_classify_and_how_noise_spreads_its_predictions():
 def test_what_doesnt_fit_is_refused():
     with pytest.raises(ConfigError, match=r"low is 0.9. Allowed: 0 to high"):
         SelfDistribution(low=0.9)
+    for name, value in {"low": -0.1, "high": 0.0, "weight": -0.1, "cap": 0.0, "offset": -0.1}.items():
+        with pytest.raises(ConfigError, match=f"SelfDistribution's {name} is {value}. Allowed: "):
+            SelfDistribution(**{name: value})
     with pytest.raises(ConfigError, match=r"num_passes is 1. Allowed: at least 2"):
         SelfDistribution(num_passes=1)
     with pytest.raises(ShapeError, match=r"y_pred of shape \(4, 3\). .* as training_network gives them"):
