@@ -5,6 +5,7 @@ Keras' BackupAndRestore writes weights and epoch in two files, so a kill between
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Sequence
@@ -33,13 +34,14 @@ class Checkpoint:
     def __init__(self, path: Path | None, variables: Sequence[Any], *, is_read_only: bool = False):
         self.path, self.variables, self.is_read_only = path, list(variables), is_read_only
         self._saved_at, self._took = time.monotonic(), 0.0
+        self._began = self._saved_at
 
     def save(self, **arrays: np.ndarray) -> None:
-        """Replaces the file by one of the variables' values and of `arrays`."""
+        """Replaces the file by one of the variables' values, of `arrays`, and of the seconds spent so far."""
         started = time.monotonic()
         if self.path is not None and not self.is_read_only:
             values = {f"variable_{i}": np.asarray(v) for i, v in enumerate(self.variables)}
-            workdir.write_npz(self.path, **values, **arrays)
+            workdir.write_npz(self.path, **values, **arrays, seconds=np.asarray(started - self._began))
         self._saved_at = time.monotonic()
         self._took = self._saved_at - started
 
@@ -54,7 +56,7 @@ class Checkpoint:
             return None
         numbered = [f"variable_{i}" for i in range(len(self.variables))]
         try:
-            found = npz.read(self.path, [*numbered, *names])
+            found = npz.read(self.path, [*numbered, *names, "seconds"])
         except memory.NoRoomError:
             raise  # nothing is wrong with it
         except DataError:
@@ -66,4 +68,14 @@ class Checkpoint:
             return None
         for value, variable in zip(values, self.variables, strict=True):
             variable.assign(value)
+        self._began -= float(found.get("seconds", math.nan))  # files of earlier versions don't say
         return arrays
+
+
+def seconds_spent(path: Path) -> float | None:
+    """Returns how long the training whose state is in a file took, over all processes; None where it isn't known."""
+    try:
+        seconds = float(npz.read(path, ["seconds"]).get("seconds", math.nan))
+    except DataError:
+        return None
+    return seconds if math.isfinite(seconds) else None

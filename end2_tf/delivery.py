@@ -112,7 +112,7 @@ def publish(run: Run) -> tuple[bool, Path, str]:
         data=run.data,
         ensemble=run.ensemble,
         students={method: artefact.path / "model.keras" for method, artefact in first.items()},
-        seconds={name: float((a.manifest() or {}).get("seconds", 0.0)) for name, a in artefacts.items()},
+        seconds={name: (a.manifest() or {}).get("seconds") for name, a in artefacts.items()},
         evaluation=run.plan.evaluation.path,
         exports={method: made.path for method, made in _export(run, exported).items()},
     )

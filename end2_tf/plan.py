@@ -155,6 +155,8 @@ class Plan:
             views.append(experiment.transfer.auxiliary_share)
         if settings.start == "member":
             views.append(self.ensemble.digest)
+            if self.num_taught is not None:  # of whom a student's number picks one
+                views.append(self.num_taught)
         return self._artefact("student", teacher, how, settings, augmentation, architecture, seed, *views)
 
     def label_augmentation(self, method: str) -> config.Augmentation:

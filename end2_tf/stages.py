@@ -185,7 +185,7 @@ class Run(Trainer):
         self.prepare()
         from end2_tf import ensemble
 
-        settings, started = self.experiment.ensemble, time.monotonic()
+        settings, seconds = self.experiment.ensemble, None
         artefact.begin()
         if settings.is_brought:
             members = self.ensemble
@@ -203,7 +203,9 @@ class Run(Trainer):
                 return False, artefact.path, self._told_of(self.members, artefact.path)
             records = [ensemble.read_record(artefact.path, i) or {} for i in range(settings.num_members)]
             details = {"num_members": len(records), "weights": [r["weights"] for r in records]}
-        artefact.finish(seconds=time.monotonic() - started, **details)
+            spent = [r["seconds"] for r in records if r.get("seconds") is not None]
+            seconds = sum(spent) if len(spent) == len(records) else None
+        artefact.finish(seconds=seconds, **details)
         for lock in artefact.path.glob(".member_*.lock"):
             lock.unlink(missing_ok=True)
         return False, artefact.path, console.counted(details["num_members"], "member")
@@ -242,19 +244,19 @@ class Run(Trainer):
         if self.placement.launch is not None:
             self.say("          members of this architecture are stacked: they train together, here")
         what, num = f"training {console.counted(len(missing), 'member')}", 1
-        if not self.deterministic and not ensemble.has_begun(folder, mine):
+        if not self.deterministic:
             processes = self.placement.num_processes
-            num = ensemble.num_stacks(self.experiment.ensemble, self.data, len(mine), processes)
+            num = ensemble.num_begun(folder, mine, missing) or ensemble.num_stacks(
+                self.experiment.ensemble, self.data, len(mine), processes
+            )
         if num == 1:
             self.progress(what, 0, self.experiment.ensemble.epochs, {})
             self.train_stack(mine[0], mine[-1], lambda _, *row: self.progress(what, *row))
             return
-        starts = [mine[len(mine) * number // num] for number in range(num)]
-        lasts = [start - 1 for start in starts[1:]] + [mine[-1]]
         tasks = [
-            Task("stack", start, last=last)
-            for start, last in zip(starts, lasts, strict=True)
-            if any(start <= index <= last for index in missing)
+            Task("stack", stack[0], last=stack[-1])
+            for stack in ensemble.stacks_of(mine, num)
+            if any(index in stack for index in missing)
         ]
         together = Together(self.progress, what, 0, len(tasks))
         self.placement.do(self, tasks, f"{what} in {num} stacks", functools.partial(functools.partial, together))
@@ -301,6 +303,12 @@ class Run(Trainer):
             self.require(self.plan.ensemble, "ensemble")
             self._record_all()
         manifests = [artefact.manifest() or {} for artefact in needed]
+        now = (self.plan.ensemble.manifest() or {}).get("weights")
+        if now and any(manifest.get("members") not in (now, [], None) for manifest in manifests):
+            self.say(
+                "          the ensemble was trained anew since its predictions were recorded, so students learn from "
+                f"members that are gone: delete {folder} and {self.root.path / 'student'} to teach them anew"
+            )
         _, num_members, num_classes = manifests[0]["logits"]
         knowledge = (self.plan.transfer.manifest() or {}).get("knowledge")
         disagreement = (
@@ -325,6 +333,7 @@ class Run(Trainer):
         todo = [recording for recording in self.recordings() if recording.artefact.manifest() is None]
         self.root.check_writable(sum(recording.num_bytes for recording in todo))
         started = time.monotonic()
+        begun = [recording for recording in todo if recording.artefact.path.exists()]
         for recording in todo:
             recording.artefact.begin()
         if self.placement.launch is None:
@@ -338,7 +347,7 @@ class Run(Trainer):
             if recording.artefact is self.plan.transfer:
                 details["knowledge"] = self._disagreement(recording.views)
             recording.artefact.finish(
-                seconds=(time.monotonic() - started) / len(todo),
+                seconds=None if begun else (time.monotonic() - started) / len(todo),  # who knows for how long before
                 members=(self.plan.ensemble.manifest() or {}).get("weights", []),
                 class_names=list(self.data.class_names),
                 **details,
@@ -492,9 +501,10 @@ def versions() -> dict[str, str]:
 
 
 def _seconds(artefacts: list[Artefact]) -> dict[str, float]:
-    total: dict[str, float] = {}
+    """Returns how long each stage took, over all processes that took part; none of those where that isn't known."""
+    total: dict[str, list[Any]] = {}
     for artefact in artefacts:
         manifest = artefact.manifest()
         if manifest is not None:
-            total[artefact.stage] = total.get(artefact.stage, 0.0) + float(manifest.get("seconds", 0.0))
-    return total
+            total.setdefault(artefact.stage, []).append(manifest.get("seconds"))
+    return {stage: sum(spent) for stage, spent in total.items() if None not in spent}

@@ -5,11 +5,10 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import time
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from end2_tf import workdir
+from end2_tf import checkpoint, workdir
 from end2_tf.config import Experiment, Transfer
 from end2_tf.errors import ConfigError, ModelError
 from end2_tf.plan import Plan
@@ -111,7 +110,8 @@ class Trainer:
         shared_by: str = "",
     ):
         self.experiment, self.root = experiment, root
-        self.data_dir, self.download, self.deterministic = data_dir, download, deterministic
+        self.data_dir, self.download = data_dir, download
+        self.deterministic, self.shared_by = deterministic, shared_by
         self.plan = Plan(experiment, root, data_dir, deterministic, shared_by)
         self.variants: Mapping[str, Trainer] = {}  # of other experiments in this workdir, for tasks that name them
         self.strategy: Any = None  # of `distribution`, under which networks are made and trained; None: one device
@@ -309,9 +309,10 @@ class Trainer:
         from end2_tf import distribution, models, student, training, transfer
         from end2_tf.ensemble import architecture, seed_of
 
-        experiment, data, started = self.experiment, self.data, time.monotonic()
+        experiment, data = self.experiment, self.data
         method, settings = experiment.methods[task.method], experiment.student
         artefact, field = self.artefact(task), f"methods.{task.method}"
+        unfinished = artefact.path / ".checkpoint.npz"
         transfer_set = teacher = None
         if self.plan.is_distilled(task.method):
             if experiment.transfer.mode == "online":
@@ -354,7 +355,7 @@ class Trainer:
             places=places,
             ensemble=teacher,
             validation=data.validation,
-            checkpoint=artefact.path / ".checkpoint.npz",
+            checkpoint=unfinished,
             tensorboard=artefact.path / "tensorboard" / f"{task.method}_seed_{task.number}",  # TensorBoard's name
             report=report,
             field=field,
@@ -369,10 +370,10 @@ class Trainer:
         artefact.finish(
             method=task.method,
             seed=task.number,
-            seconds=time.monotonic() - started,
+            seconds=checkpoint.seconds_spent(unfinished),
             weights=workdir.weights_digest(model.get_weights(), architecture(model.backbone)),
         )
-        (artefact.path / ".checkpoint.npz").unlink(missing_ok=True)
+        unfinished.unlink(missing_ok=True)
 
     def _seeded_backbone(self, method: str, seed: int, *, mixed: bool = False) -> Any:
         import keras

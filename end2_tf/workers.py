@@ -126,6 +126,7 @@ def describe(trainer: Trainer) -> dict[str, Any]:
         "workdir": str(trainer.root.path),
         "data_dir": trainer.data_dir,
         "deterministic": trainer.deterministic,
+        "shared_by": trainer.shared_by,
         "seconds_between": checkpoint.SECONDS_BETWEEN,
     }
 
@@ -263,6 +264,7 @@ def _open(description: dict[str, Any]) -> Trainer:
             root,
             data_dir=description["data_dir"],
             deterministic=description["deterministic"],
+            shared_by=description["shared_by"],
         )
         trainer.plan.prints = own["prints"]
         return trainer

@@ -22,6 +22,27 @@ def test_what_was_saved_is_restored(tmp_path, variables):
     np.testing.assert_array_equal(variables[0], np.ones(3))
 
 
+def test_the_time_of_all_processes_counts(tmp_path, variables, monkeypatch):
+    now, path = [100.0], tmp_path / "c.npz"
+    monkeypatch.setattr(checkpoint.time, "monotonic", lambda: now[0])
+    first = Checkpoint(path, variables)
+    now[0] += 30
+    first.save(step=np.asarray(7))
+    now[0] = 5.0  # another process
+    second = Checkpoint(path, variables)
+    second.restore("step")
+    now[0] += 12
+    second.save(step=np.asarray(9))
+    assert checkpoint.seconds_spent(path) == 42
+    earlier = {name: array for name, array in np.load(path).items() if name != "seconds"}
+    np.savez(path, **earlier)  # as before it was kept
+    third = Checkpoint(path, variables)
+    assert third.restore("step") is not None
+    third.save(step=np.asarray(9))
+    assert checkpoint.seconds_spent(path) is None
+    assert checkpoint.seconds_spent(tmp_path / "none.npz") is None
+
+
 @pytest.mark.parametrize("damage", ["cut short", "of other variables", "of another kind"])
 def test_a_file_that_cant_be_trusted_is_as_good_as_none(tmp_path, variables, damage):
     path = tmp_path / "c.npz"

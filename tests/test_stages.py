@@ -128,6 +128,19 @@ def test_a_change_redoes_only_what_it_touches_and_back_is_free(finished, capsys)
     assert _rows(finished) == rows
 
 
+def test_recordings_of_members_that_are_gone_are_told(finished, capsys):
+    recording = next(finished.glob("transfer/*/manifest.json"))
+    before = recording.read_bytes()
+    try:
+        recording.write_text(json.dumps(json.loads(before) | {"members": ["of another ensemble"]}))
+        assert cli.main(_args(finished, "--stage=transfer")) == 0
+        assert "the ensemble was trained anew since its predictions were recorded" in capsys.readouterr().out
+    finally:
+        recording.write_bytes(before)
+    assert cli.main(_args(finished, "--stage=transfer")) == 0
+    assert "trained anew" not in capsys.readouterr().out
+
+
 def test_an_altered_member_is_trained_again(tmp_path, capsys):
     changes = (*SMALL, "ensemble.num_members=2", "student.methods=single_matched", "student.epochs=1")
     assert cli.main(_args(tmp_path, changes=changes)) == 0

@@ -298,10 +298,15 @@ def test_students_can_start_as_members(tmp_path, monkeypatch, mode):
 
 
 def test_where_students_start_is_part_of_what_they_are(tmp_path):
-    changes = [[], ["student.start=member"], ["student.start=member", "ensemble.epochs=3"]]
+    changes = [
+        [],
+        ["student.start=member"],
+        ["student.start=member", "ensemble.epochs=3"],
+        ["student.start=member", "transfer.num_members=1"],  # whose students start as members of those
+    ]
     plans = [_trainer(tmp_path, *each).plan for each in changes]
     for method in ("end2", "single_matched"):
-        assert len({plan.student(method, 0).digest for plan in plans}) == 3
+        assert len({plan.student(method, 0).digest for plan in plans}) == len(changes)
 
 
 @pytest.mark.parametrize(

@@ -126,6 +126,15 @@ def test_a_worker_does_tasks_of_several_experiments_and_keeps_one_open(trainer, 
     assert all(figures["others"] == 0 for *_, figures in reports)
 
 
+def test_a_worker_looks_where_its_parent_does(tmp_path, monkeypatch):
+    monkeypatch.setattr(workers, "prepare", lambda *arguments: None)
+    experiment = registry.experiments()["spirals_mlp_end2"]
+    trainer = Trainer(experiment, Workdir(tmp_path), deterministic=True, shared_by="mirrored CPU:0")
+    opened = workers._open(workers.describe(trainer) | {"core": None, "threads": 1})
+    task = Task("student", 0, "end2")
+    assert opened.artefact(task).path == trainer.artefact(task).path
+
+
 def test_no_more_workers_than_tasks(trainer):
     reports = _Reports()
     workers.train(_tasks(FINE), 8, trainer, reports)

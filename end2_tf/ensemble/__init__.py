@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from end2_tf import backbones, config, training, workdir
+from end2_tf import backbones, checkpoint, config, training, workdir
 from end2_tf.data.dataset import DataSet
 from end2_tf.data.shards import Shards
 from end2_tf.ensemble import dropout, sequential, stacked
@@ -25,12 +26,13 @@ __all__ = [
     "architecture",
     "closing_activation",
     "fresh_copy",
-    "has_begun",
     "load",
     "missing",
+    "num_begun",
     "num_stacks",
     "open_members",
     "seed_of",
+    "stacks_of",
     "train_member",
     "train_stack",
 ]
@@ -122,8 +124,11 @@ def train_stack(
         progress: Called after each epoch.
     """
     absent = sorted(set(group) & set(missing(settings, folder)))
+    if not absent:
+        _stack_checkpoint(folder, list(group)).unlink(missing_ok=True)
+        return
     # The last bits depend on who is in the stack; and a stack that was trained, but not yet written, is there whole.
-    stack = list(group) if deterministic or has_begun(folder, group) else absent
+    stack = list(group) if deterministic or _has_begun(folder, group) else absent
     seeds = [seed_of(seed, i) for i in stack]
     members = [build_member(settings, data, own) for own in seeds]
     mixed = settings.mixed_precision and training.has_bfloat16()
@@ -137,17 +142,40 @@ def train_stack(
         checkpoint=_stack_checkpoint(folder, stack),
         progress=progress,
     )
+    spent = checkpoint.seconds_spent(_stack_checkpoint(folder, stack))
+    each = None if spent is None else spent / len(stack)
     for index, member, own, history in zip(stack, members, seeds, histories, strict=True):
         if index in absent:
-            _write_member(folder, index, member, own, history)
+            _write_member(folder, index, member, own, history, each)
     done = [_stack_checkpoint(folder, stack)] if missing(settings, folder) else folder.glob(".stack_*.npz")
     for leftover in done:
         leftover.unlink(missing_ok=True)
 
 
-def has_begun(folder: Path, group: Sequence[int]) -> bool:
+def _has_begun(folder: Path, group: Sequence[int]) -> bool:
     """Returns whether `folder` has the checkpoint of a stack of these members."""
     return _stack_checkpoint(folder, list(group)).is_file()
+
+
+def stacks_of(group: Sequence[int], num: int) -> list[Sequence[int]]:
+    """Returns members dealt out to so many stacks, those of neighbours together."""
+    ends = [len(group) * number // num for number in range(num + 1)]
+    return [group[start:end] for start, end in itertools.pairwise(ends)]
+
+
+def num_begun(folder: Path, group: Sequence[int], absent: Sequence[int]) -> int | None:
+    """Returns into how many stacks members were dealt by a training that was interrupted; None where there is none.
+
+    Args:
+        folder: Where members are kept.
+        group: All members that it was to train.
+        absent: Those of them that aren't there.
+    """
+    for num in range(1, len(group) + 1):
+        for stack in stacks_of(group, num):
+            if _has_begun(folder, stack) or _has_begun(folder, [index for index in stack if index in absent]):
+                return num
+    return None
 
 
 def num_stacks(settings: config.Ensemble, data: DataSet, num_members: int, num_processes: int) -> int:
@@ -189,19 +217,21 @@ def train_member(
     network = build_member(settings, data, own, mixed=True) if mixed else member
     if settings.kind == "snapshots" and index > 0:
         network.load_weights(_paths(folder, index - 1)[0])
-    checkpoint = folder / f".member_{index:03d}.npz"
+    unfinished = folder / f".member_{index:03d}.npz"
     history = sequential.train(
-        network, data, settings, seed=own, checkpoint=checkpoint, validate=validate, progress=progress
+        network, data, settings, seed=own, checkpoint=unfinished, validate=validate, progress=progress
     )
+    spent = checkpoint.seconds_spent(unfinished)
     if network is not member:
         member.set_weights(network.get_weights())
     if settings.kind == "dropout":
         for number in range(settings.num_members):
             draw = seed_of(seed, number)
-            _write_member(folder, number, dropout.thinned(member, draw), draw, history)
+            each = None if spent is None else spent / settings.num_members
+            _write_member(folder, number, dropout.thinned(member, draw), draw, history, each)
     else:
-        _write_member(folder, index, member, own, history)
-    checkpoint.unlink(missing_ok=True)
+        _write_member(folder, index, member, own, history, spent)
+    unfinished.unlink(missing_ok=True)
 
 
 def _stack_checkpoint(folder: Path, indices: list[int]) -> Path:
@@ -212,13 +242,16 @@ def _paths(folder: Path, index: int) -> tuple[Path, Path]:
     return folder / f"member_{index:03d}.keras", folder / f"member_{index:03d}.json"
 
 
-def _write_member(folder: Path, index: int, member: keras.Model, seed: int, history: list[dict[str, float]]) -> None:
+def _write_member(
+    folder: Path, index: int, member: keras.Model, seed: int, history: list[dict[str, float]], seconds: float | None
+) -> None:
     model_path, record_path = _paths(folder, index)
     workdir.write_atomically(model_path, lambda path: member.save(path))
     record = {
         "seed": seed,
         "weights": workdir.weights_digest(member.get_weights(), architecture(member)),
         "sha256": workdir.sha256(model_path),
+        "seconds": seconds,
         "history": [{k: v for k, v in row.items() if not math.isnan(v)} for row in history],
     }
     workdir.write_json(record_path, record)

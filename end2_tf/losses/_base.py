@@ -163,8 +163,6 @@ class DistillationLoss(keras.losses.Loss):
                 f"{name} got y_true of shape {tuple(y_true)}, but targets={self.targets!r} needs {axes}. "
                 f"Give those, or build the loss with targets={other!r}."
             )
-        if y_true.rank is None or y_pred.rank is None:
-            return
         head = self.make_head()
         classes = None if y_pred[1] is None else head.num_classes(y_pred[1])
         if classes is not None and classes < 2:

@@ -56,7 +56,7 @@ def describe(
     results: Mapping[str, Any],
     outputs: Mapping[str, np.ndarray],
     weights: Mapping[str, Any],
-    seconds: float,
+    seconds: float | None,
     export: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Returns the content of an entry's metadata.json.
@@ -68,7 +68,7 @@ def describe(
         results: The run's results.json.
         outputs: What the model predicts for its golden inputs, for names and shapes.
         weights: How they are kept: dtype, digest and so on.
-        seconds: Of training.
+        seconds: Of training; None where it isn't known.
         export: Of its SavedModel: version, signatures, thresholds, decisions, parity.
     """
     kind, group, num_members = kind_of(method), group_of(experiment), int(results["num_members"])
@@ -97,7 +97,7 @@ def describe(
         "seed": 0,
         "weights": dict(weights),
         "training": training(method, experiment),
-        "training_seconds": None if brought else float(f"{seconds:.3g}"),
+        "training_seconds": None if brought or seconds is None else float(f"{seconds:.3g}"),
         "results": [
             {"dataset": r["dataset"], "metric": r["metric"], "mean": r["value"], "sd": r["sd"], "n": r["n"]}
             for r in rows

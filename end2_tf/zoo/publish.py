@@ -49,7 +49,7 @@ class Finished:
         data: What it was trained and tested on.
         ensemble: Its members.
         students: The `.keras` file of seed 0 of each method.
-        seconds: Of training: of `ensemble`, and of each method.
+        seconds: Of training: of `ensemble`, all members together, and of each method; None where it isn't known.
         evaluation: The folder that its evaluation wrote.
         exports: The SavedModel of each method that is exported, a folder called by its version.
     """
@@ -58,7 +58,7 @@ class Finished:
     data: DataSet
     ensemble: Ensemble
     students: Mapping[str, Path]
-    seconds: Mapping[str, float]
+    seconds: Mapping[str, float | None]
     evaluation: Path
     exports: Mapping[str, Path] = dataclasses.field(default_factory=dict)
 
@@ -204,14 +204,21 @@ def _write_models(
             results=evaluation.results,
             outputs=outputs,
             weights=weights,
-            seconds=run.seconds["ensemble" if method == "single" else method]
-            / (members.num_members if method == "single" else 1),
+            seconds=_seconds(run, method),
             export=_copy_export(run.exports[method], zoo_dir / entry, folder) if method in run.exports else None,
         )
         workdir.write_json(folder / CONFIG, metadata.without_folders(config.to_dict(run.experiment)))
         workdir.write_json(folder / METADATA, meta)
         described.append(meta)
     return described
+
+
+def _seconds(run: Finished, method: str) -> float | None:
+    """Returns how long a model was trained; of a single member, its share of all members' time."""
+    if method != "single":
+        return run.seconds[method]
+    spent = run.seconds["ensemble"]
+    return None if spent is None else spent / run.ensemble.num_members
 
 
 def _copy_export(exported: Path, published: Path, folder: Path) -> dict[str, Any]:

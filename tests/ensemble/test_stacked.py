@@ -135,6 +135,29 @@ def test_a_stack_that_was_killed_while_it_was_written_is_not_trained_again(data,
     assert not list(tmp_path.glob(".stack_*"))
 
 
+# One stack; the second of two; and what one lacked.
+@pytest.mark.parametrize("begun", [[0, 1, 2, 3, 4], [2, 3, 4], [3, 4]])
+def test_interrupted_stacks_are_found_however_many_they_were(data, tmp_path, monkeypatch, begun):
+    settings = config.Ensemble(backbone="mlp", options={"hidden": [4]}, num_members=5, epochs=4)
+    absent = list(begun) if begun == [3, 4] else list(range(5))
+
+    def stop(epoch, epochs, row):
+        raise KeyboardInterrupt
+
+    assert ensemble.num_begun(tmp_path, range(5), absent) is None
+    with pytest.raises(KeyboardInterrupt):
+        ensemble.train_stack(settings, data, tmp_path, begun, seed=0, progress=stop)
+    assert ensemble.num_begun(tmp_path, range(5), absent) == (2 if begun == [2, 3, 4] else 1)
+
+
+def test_members_that_another_job_has_trained_meanwhile_are_left_alone(data, tmp_path):
+    settings = config.Ensemble(backbone="mlp", options={"hidden": [4]}, num_members=2, epochs=1)
+    ensemble.train_stack(settings, data, tmp_path, [0, 1], seed=0)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    ensemble.train_stack(settings, data, tmp_path, [0, 1], seed=0)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
 @pytest.mark.parametrize(
     ("epochs", "members", "processes", "expected"), [(10**9, 6, 4, 4), (10**9, 3, 4, 3), (10**9, 6, 1, 1), (5, 6, 4, 1)]
 )

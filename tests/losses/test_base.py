@@ -347,11 +347,11 @@ def test_classes_are_checked_where_the_number_of_members_is_unknown():
         function.get_concrete_function(tf.TensorSpec((None, None, 3)), tf.TensorSpec((None, 4)))
 
 
-@pytest.mark.parametrize("targets", [None, (None, 5, 4)])
-def test_axes_that_are_unknown_while_tracing_are_not_refused(targets):
+@pytest.mark.parametrize(("targets", "student"), [(None, (6, 4)), ((None, 5, 4), (6, 4)), ((6, 5, 4), None)])
+def test_axes_that_are_unknown_while_tracing_are_not_refused(targets, student):
     loss = build("dirichlet_nll", reduction=None)  # Keras' own reduction needs the rank
     function = tf.function(loss, autograph=False)
-    shapes = tf.TensorSpec(targets, tf.float64), tf.TensorSpec((6, 4), tf.float64)
+    shapes = tf.TensorSpec(targets, tf.float64), tf.TensorSpec(student, tf.float64)
     graph = function.get_concrete_function(*shapes)
     members, logits = tf.constant(MEMBERS), tf.constant(outputs(loss))
     assert_allclose(graph(members, logits), loss(members, logits), rtol=1e-12)
