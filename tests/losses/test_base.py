@@ -347,7 +347,9 @@ def test_classes_are_checked_where_the_number_of_members_is_unknown():
         function.get_concrete_function(tf.TensorSpec((None, None, 3)), tf.TensorSpec((None, 4)))
 
 
-@pytest.mark.parametrize(("targets", "student"), [(None, (6, 4)), ((None, 5, 4), (6, 4)), ((6, 5, 4), None)])
+@pytest.mark.parametrize(
+    ("targets", "student"), [(None, (6, 4)), ((None, 5, 4), (6, 4)), ((6, 5, 4), (None, 4)), ((6, 5, 4), None)]
+)
 def test_axes_that_are_unknown_while_tracing_are_not_refused(targets, student):
     loss = build("dirichlet_nll", reduction=None)  # Keras' own reduction needs the rank
     function = tf.function(loss, autograph=False)
