@@ -50,6 +50,7 @@ MODULES = {
     **{f"metrics.{name}": (f"tests/metrics/test_{name}.py",) for name in _METRICS if name != "checks"},
     "metrics.checks": ("tests/metrics",),
     "losses._base": ("tests/losses/test_base.py",),
+    "losses._labels": ("tests/losses/test_cross_entropy.py", "tests/losses/test_self_distribution.py"),
     "losses._proxy": ("tests/losses/test_proxy_reverse_kl.py", "tests/losses/test_base.py"),
     **{f"losses.{name}": (f"tests/losses/test_{name}.py", "tests/losses/test_base.py") for name in _LOSSES},
 }
