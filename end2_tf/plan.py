@@ -195,7 +195,8 @@ def _file_digest(path: str) -> str:
     Raises:
         DataError: there is nothing of that name.
     """
-    files = sorted(Path(path).glob("*.npy")) if Path(path).is_dir() else [Path(path)]
+    place = Path(path).expanduser()
+    files = sorted(place.glob("*.npy")) if place.is_dir() else [place]
     if not files or not all(file.is_file() for file in files):
         raise DataError(
             f"ensemble.predictions is {path!r}, which isn't there. Give an .npz file or a folder of .npy files: logits "

@@ -197,7 +197,7 @@ class Run(Trainer):
                 details |= {"predictions": settings.predictions}
             self._say_how_good(members)
         else:
-            self.root.check_writable(self._ensemble_bytes())
+            self.root.check_writable(self._ensemble_bytes(artefact.path))
             self._train_members(artefact.path)
             if self.members is not None:
                 return False, artefact.path, self._told_of(self.members, artefact.path)
@@ -270,13 +270,15 @@ class Run(Trainer):
             return f"members {members.start} to {members.stop - 1}; {missing} of {total} are missing"
         return f"all {total} members are there; --stage=ensemble without --members puts them together"
 
-    def _ensemble_bytes(self) -> int:
+    def _ensemble_bytes(self, folder: Path) -> int:
+        """Returns how much the members that are to be trained will take."""
         from end2_tf import ensemble
 
-        member = ensemble.build_member(self.experiment.ensemble, self.data, 0)
-        return round(
-            4.4 * member.count_params() * self.experiment.ensemble.num_members
-        )  # float32, and a tenth of overhead
+        settings = self.experiment.ensemble
+        mine = range(settings.num_members) if self.members is None else self.members
+        num = len([index for index in ensemble.missing(settings, folder) if index in mine])
+        member = ensemble.build_member(settings, self.data, 0)
+        return round(4.4 * member.count_params() * num)  # float32, and a tenth of overhead
 
     def _say_how_good(self, members: Any) -> None:
         from end2_tf import metrics, uncertainty
@@ -331,7 +333,8 @@ class Run(Trainer):
         from end2_tf import transfer
 
         todo = [recording for recording in self.recordings() if recording.artefact.manifest() is None]
-        self.root.check_writable(sum(recording.num_bytes for recording in todo))
+        to_write = (recording.num_bytes - workdir.bytes_in(recording.artefact.path) for recording in todo)
+        self.root.check_writable(sum(to_write))
         started = time.monotonic()
         begun = [recording for recording in todo if recording.artefact.path.exists()]
         for recording in todo:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import os
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -158,7 +159,7 @@ class Trainer:
         if settings.models:
             return self._check_fits(ensemble.load(settings.models))
         if settings.predictions:
-            return self._check_fits(recorded.load(settings.predictions, self.data.input_shape))
+            return self._check_fits(recorded.load(os.path.expanduser(settings.predictions), self.data.input_shape))
         return ensemble.open_members(self.plan.ensemble.path, settings.num_members)
 
     def reading(self, what: str, done: int, of: int, figures: dict[str, float]) -> None:
@@ -186,7 +187,7 @@ class Trainer:
     def _check_fits(self, ensemble: Any) -> Any:
         data = self.data
         pattern = self.experiment.ensemble.models or self.experiment.ensemble.predictions
-        if ensemble.input_shape != data.input_shape:
+        if not ensemble.takes(data.input_shape):
             raise ModelError(
                 f"the members of {pattern!r} take inputs of shape {ensemble.input_shape}, but the data's are "
                 f"{data.input_shape}. Give the data they were trained for, or members trained for these data."

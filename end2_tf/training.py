@@ -208,6 +208,7 @@ def fit(
 
     Raises:
         TrainingError: the loss is no longer finite; the last good checkpoint is kept.
+        End2Error: what reading or making a batch raised; the same.
     """
     num_steps = batches.steps_per_epoch * epochs
     # Compiled for callbacks, which look for optimiser and loss there; the loop makes the steps.
@@ -229,6 +230,10 @@ def fit(
             if state.is_whole:
                 state.save()
             raise
+        except tf.errors.OpError:
+            if batches.failure is None:
+                raise
+            raise batches.failure from None
     model.optimizer.finalize_variable_values(model.trainable_variables)  # a checkpoint's own aren't averaged
     if not all(np.isfinite(np.asarray(w)).all() for w in model.trainable_variables):
         raise TrainingError(

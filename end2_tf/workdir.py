@@ -89,8 +89,14 @@ def sha256(path: Path) -> str:
 
 def model_files(pattern: str) -> list[Path]:
     """Returns the Keras files that `ensemble.models` names, a glob or the folder that they are in, in their order."""
-    is_folder = os.path.isdir(pattern)
-    return sorted(map(Path, glob.glob(os.path.join(glob.escape(pattern), "*.keras") if is_folder else pattern)))
+    pattern = os.path.expanduser(pattern)
+    found = glob.glob(os.path.join(glob.escape(pattern), "*.keras") if os.path.isdir(pattern) else pattern)
+    return sorted(path for path in map(Path, found) if path.is_file())
+
+
+def bytes_in(folder: Path) -> int:
+    """Returns how many bytes a folder's files have; 0 where it isn't there."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def model_digest(path: Path) -> str:

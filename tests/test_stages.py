@@ -474,6 +474,23 @@ def test_workers_train_students_and_nothing_else(tmp_path, capsys, monkeypatch):
     assert "Run --stage=transfer first, without TF_CONFIG, then --stage=student." in capsys.readouterr().err
 
 
+def test_space_is_asked_for_what_is_still_to_be_written(tmp_path, monkeypatch):
+    experiment = config.override(registry.experiments()["spirals_mlp_end2"], [*SMALL, "student.methods=end2"])
+    asked = []
+    monkeypatch.setattr(Workdir, "check_writable", lambda self, needed=0: asked.append(needed))
+    run = stages.Run("x", experiment, Workdir(tmp_path), say=lambda line: None)
+    run.run(("transfer",))
+    *_, members, said = asked
+    for path in [*tmp_path.glob("transfer/*/manifest.json"), *tmp_path.glob("ensemble/*/manifest.json")]:
+        path.unlink()
+    next(tmp_path.glob("ensemble/*/member_000.json")).unlink()
+    asked.clear()
+    stages.Run("x", experiment, Workdir(tmp_path), say=lambda line: None).run(("transfer",))
+    num = experiment.ensemble.num_members
+    assert asked[-2] == pytest.approx(members / num, abs=1)
+    assert asked[-1] < 0.3 * said
+
+
 def test_recordings_by_tasks_are_those_of_one_process(tmp_path):
     experiment = config.override(
         registry.experiments()["spirals_mlp_end2"], [*SMALL, "transfer.mode=views", "student.methods=end2,end2_aux"]

@@ -10,7 +10,7 @@ from end2_tf import training
 from end2_tf.config import Augmentation, Method, Optimizer
 from end2_tf.data.pipeline import Batches, Order
 from end2_tf.data.views import Views
-from end2_tf.errors import TrainingError
+from end2_tf.errors import DataError, TrainingError
 from end2_tf.interrupts import Terminated
 from end2_tf.losses import CrossEntropy
 
@@ -30,12 +30,12 @@ def _model(dropout=0.0):
 BATCHES = Batches(Views(Augmentation(), X, 0), Order(len(X), 8, 0), lambda epoch, view, ids: Y[ids])
 
 
-def _fit(model, epochs=4, **more):
+def _fit(model, epochs=4, batches=BATCHES, **more):
     settings = more.pop("settings", Optimizer(learning_rate=1e-2))
     return training.fit(
         model,
         CrossEntropy(),
-        BATCHES,
+        batches,
         epochs=epochs,
         settings=settings,
         seed=2**31 - 1,
@@ -135,6 +135,17 @@ def test_a_loss_that_is_not_finite_stops_with_advice():
     model.layers[-1].bias.assign(np.full(2, np.nan, np.float32))
     with pytest.raises(TrainingError, match=r"the loss is nan at step 1, in epoch 1, on batch [0-9a-f]{16}\. Try"):
         _fit(model)
+
+
+def test_what_reading_a_batch_raises_reaches_the_user_as_it_is(tmp_path):
+    def targets(epoch, view, ids):
+        if epoch == 2:
+            raise DataError("a shard isn't there. Record it again.")
+        return Y[ids]
+
+    batches = Batches(Views(Augmentation(), X, 0), Order(len(X), 8, 0), targets)
+    with pytest.raises(DataError, match=r"^a shard isn't there. Record it again.$"):
+        _fit(_model(), batches=batches, checkpoint=tmp_path / "c.npz")
 
 
 def test_temperature_is_a_function_of_the_epoch():

@@ -117,6 +117,9 @@ class Share:
 class Batches:
     """The batches of a training.
 
+    Attributes:
+        failure: What making a batch in a pipeline raised, if anything.
+
     Args:
         views: The in-domain inputs and their augmentation.
         order: Which examples make up a batch.
@@ -136,6 +139,7 @@ class Batches:
     ):
         self._views, self._order, self._targets = views, order, targets
         self._auxiliary, self._num_views = auxiliary, num_views
+        self.failure: Exception | None = None
 
     @property
     def steps_per_epoch(self) -> int:
@@ -178,6 +182,13 @@ class Batches:
         runs = _Runs(order, several)
 
         def look_up(number: np.int64) -> tuple[Any, ...]:
+            try:
+                return made_of(number)
+            except Exception as error:
+                self.failure = error  # TensorFlow would tell of it in words of its own
+                raise
+
+        def made_of(number: np.int64) -> tuple[Any, ...]:
             run, replica = divmod(int(number), share.count)
             steps = runs.steps(run)
             batches = [order.batch(step) for step in steps]

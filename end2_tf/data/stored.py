@@ -98,7 +98,8 @@ def write(artefact: Artefact, loaded: Loaded, rows: int, *, seed: int, report: R
         if (stored := open_stored(artefact)) is not None:
             return stored
         artefact.begin()
-        workdir.Workdir(artefact.path.parents[1]).check_writable(sum(map(_bytes, ordered.values())))
+        needed = sum(map(_bytes, ordered.values())) - workdir.bytes_in(artefact.path)  # it may have been interrupted
+        workdir.Workdir(artefact.path.parents[1]).check_writable(needed)
         sizes = {}
         for name, examples in ordered.items():
             sizes[name] = (len(examples), rows if name in IN_SHARDS else max(1, len(examples)))

@@ -143,12 +143,16 @@ class Ensemble:
         outputs = [member(inputs) for member in self.members]
         return keras.Model(inputs, keras.ops.stack(outputs, axis=1), name="ensemble")
 
+    def takes(self, shape: tuple[int, ...]) -> bool:
+        """Returns whether members take inputs of this shape; networks without dense layers may take several."""
+        return len(shape) == len(self.input_shape) and all(
+            want in (None, got) for want, got in zip(self.input_shape, shape, strict=True)
+        )
+
     def check_inputs(self, inputs: np.ndarray, name: str = "inputs") -> None:
         """Raises ShapeError unless `inputs`, which the message calls `name`, is (n, *input_shape)."""
         shape = tuple(np.shape(inputs))
-        if len(shape) != len(self.input_shape) + 1 or any(
-            want is not None and want != got for want, got in zip(self.input_shape, shape[1:], strict=True)
-        ):
+        if not self.takes(shape[1:]) or not shape:
             raise ShapeError(
                 f"{name} have shape {shape}, but the members take ({', '.join(map(str, ('n', *self.input_shape)))}). "
                 "Give the inputs they were trained on."

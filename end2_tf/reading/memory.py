@@ -8,6 +8,7 @@ from pathlib import Path
 from end2_tf.errors import DataError
 
 _CGROUP = Path("/sys/fs/cgroup")
+_RECLAIMABLE = ("active_file", "inactive_file", "slab_reclaimable")  # counted as used, and given up when asked for
 
 
 class NoRoomError(DataError):
@@ -41,7 +42,7 @@ def check_fits(num_bytes: int, what: str, next_step: str) -> None:
 
 
 def _gigabytes(num_bytes: int) -> str:
-    return f"{num_bytes / 1e9:,.1f} GB"
+    return f"{num_bytes / 1e9:,.1f} GB" if num_bytes >= 1e8 else f"{num_bytes / 1e6:,.1f} MB"
 
 
 def _machine() -> int | None:
@@ -60,6 +61,10 @@ def _machine() -> int | None:
 def _container() -> int | None:
     try:
         limit = (_CGROUP / "memory.max").read_text().strip()
-        return None if limit == "max" else int(limit) - int((_CGROUP / "memory.current").read_text())
+        if limit == "max":
+            return None
+        used = int((_CGROUP / "memory.current").read_text())
+        parts = dict(line.split() for line in (_CGROUP / "memory.stat").read_text().splitlines())
+        return int(limit) - used + sum(int(parts.get(name, 0)) for name in _RECLAIMABLE)
     except (OSError, ValueError):
         return None  # no container, or an older interface

@@ -106,12 +106,26 @@ def test_inputs_of_a_wrong_shape():
         Ensemble([_mlp(0)]).predict_logits(np.zeros((7, 5)))
 
 
-def test_load_own_files(tmp_path):
+def test_members_may_take_images_of_any_size():
+    inputs = keras.Input((None, None, 3))
+    pooled = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(4, 3)(inputs))
+    ensemble = Ensemble([keras.Model(inputs, keras.layers.Dense(3)(pooled))])
+    assert ensemble.takes((8, 8, 3))
+    assert not ensemble.takes((8, 8, 1))
+    assert not ensemble.takes((8, 8))
+    ensemble.check_inputs(np.zeros((2, 8, 8, 3)))
+
+
+def test_load_own_files(tmp_path, monkeypatch):
     members = [_mlp(s) for s in range(2)]
     for i, member in enumerate(members):
         member.save(tmp_path / f"m{i}.keras")
     got = load(str(tmp_path / "*.keras")).predict_logits(X)
     np.testing.assert_allclose(got, _expected(members, X), atol=1e-6)
+    monkeypatch.setenv("HOME", str(tmp_path.parent))
+    (tmp_path / "an_old_saved_model").mkdir()
+    for pattern in (f"~/{tmp_path.name}", str(tmp_path / "*")):
+        assert load(pattern).num_members == 2
     (tmp_path / "m2.keras").write_bytes(b"not a model")
     with pytest.raises(ModelError, match=r"m2\.keras isn't a .keras file, or only part of one"):
         load(str(tmp_path / "*.keras"))

@@ -14,10 +14,11 @@ def test_what_is_left_is_plausible():
 def test_a_containers_limit_counts(monkeypatch, tmp_path):
     (tmp_path / "memory.max").write_text("5000000\n")
     (tmp_path / "memory.current").write_text("2000000\n")
+    (tmp_path / "memory.stat").write_text("anon 500000\nfile 1400000\ninactive_file 900000\nactive_file 300000\n")
     monkeypatch.setattr(memory, "_CGROUP", tmp_path)
-    assert memory.available_bytes() == 3_000_000
+    assert memory.available_bytes() == 4_200_000  # files that were read are let go when memory is asked for
     (tmp_path / "memory.max").write_text("max\n")
-    assert memory.available_bytes() != 3_000_000
+    assert memory.available_bytes() != 4_200_000
 
 
 def test_message_names_need_and_rest(monkeypatch):
@@ -25,6 +26,9 @@ def test_message_names_need_and_rest(monkeypatch):
     memory.check_fits(2_000_000_000, "a set", "Use less.")
     with pytest.raises(DataError, match=r"^a set needs 3\.5 GB of memory; 2\.0 GB are left\. Use less\.$"):
         memory.check_fits(3_500_000_000, "a set", "Use less.")
+    monkeypatch.setattr(memory, "available_bytes", lambda: 30_000_000)
+    with pytest.raises(DataError, match=r"^a set needs 2\.5 GB of memory; 30\.0 MB are left"):
+        memory.check_fits(2_500_000_000, "a set", "Use less.")
 
 
 def test_unknown_memory_is_no_obstacle(monkeypatch):
