@@ -88,11 +88,11 @@ def change_images(images: np.ndarray, table: np.ndarray) -> np.ndarray:
     """Changes many images as `apply_images` does; flips and whole shifts by indexing, which is ten times as fast.
 
     Args:
-        images: (n, height, width, channels) uint8.
+        images: (n, height, width, channels), uint8 or floating point; of the latter none is inverted.
         table: (n, 7), rows of `draws`.
 
     Returns:
-        uint8 images of the same shape.
+        Images of the same shape and dtype.
     """
     if table[:, 3:6].any() or (table[:, 1:3] % 1).any():
         chunks = range(0, len(images), _CHUNK)
@@ -125,11 +125,11 @@ def apply_images(images: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
     mirrored, its edge pixels twice (`np.pad(mode="symmetric")`).
 
     Args:
-        images: (batch, height, width, channels) uint8.
+        images: (batch, height, width, channels), uint8 or floating point; of the latter none is inverted.
         draws: (batch, 7), rows of `draws`.
 
     Returns:
-        uint8 images of the same shape.
+        Images of the same shape and dtype.
     """
     images = tf.convert_to_tensor(images)
     flip, down, right, angle, taller, wider, inverted = tf.unstack(tf.cast(draws, tf.float32), axis=1)
@@ -154,5 +154,7 @@ def apply_images(images: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
         fill_mode="REFLECT",
     )
     changed.set_shape(images.shape)  # the op forgets it in graphs
+    if images.dtype != tf.uint8:
+        return tf.cast(changed, images.dtype)
     inverted = inverted[:, None, None, None]
     return tf.cast(tf.round(inverted * 255 + (1 - 2 * inverted) * changed), tf.uint8)

@@ -26,7 +26,7 @@ class Views:
 
     Args:
         augmentation: What may change.
-        inputs: All examples, (n, h, w, c) uint8 images or (n, d) float32 features.
+        inputs: All examples, (n, h, w, c) uint8 or float32 images or (n, d) float32 features.
         seed: Of the draws.
         partners: Inputs to mix with, (m, ...). By default an example's partners are the others, each in the same view.
         folder: Where views may be kept, see `kept`; those that are there are read instead of made.
@@ -57,6 +57,11 @@ class Views:
         is_image = inputs.ndim == 4
         if is_image and augmentation.jitter:
             raise ConfigError(f"{name}.jitter is {augmentation.jitter}, but the inputs are images. Set it to 0.")
+        if is_image and augmentation.invert and inputs.dtype != np.uint8:
+            raise ConfigError(
+                f"{name}.invert is {augmentation.invert}, but the images are {inputs.dtype}, of which it isn't known "
+                "what white is. Set it to 0, or give uint8 images."
+            )
         if not is_image and augmentation.changes_images:
             raise ConfigError(
                 f"{name} has flip, shift, rotation, scale or invert set, but the inputs aren't images. Set jitter "

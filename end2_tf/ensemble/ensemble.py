@@ -45,6 +45,7 @@ class Ensemble:
         if not self.members:
             raise ModelError("an ensemble was given no members. Give it at least one Keras model.")
         _check_outputs(self.members)
+        self.members = tuple(map(with_fixed_statistics, self.members))
         self._are_probabilities = [_ends_in_softmax(m) for m in self.members]
         self.closes_unseen = False  # whether a softmax was noticed only by what members return
         self._functions: list[Any] = [None] * len(self.members)
@@ -190,7 +191,17 @@ class StackedEnsemble(Ensemble):
 
     @classmethod
     def from_members(cls, members: Sequence[keras.Model]) -> StackedEnsemble:
-        """Stacks members of one architecture."""
+        """Stacks members of one architecture.
+
+        Raises:
+            ModelError: they have several, or normalise inputs by statistics of their own.
+        """
+        members = [with_fixed_statistics(member) for member in members]
+        if len({architecture(member) for member in members}) > 1:
+            raise ModelError(
+                "the members have different architectures, or normalise inputs by statistics of their own, so they "
+                "can't be stacked. Use Ensemble, which asks them one by one."
+            )
         rows = [m.get_weights() for m in members]
         return cls(members[0], [np.stack(arrays) for arrays in zip(*rows, strict=True)])
 
@@ -335,6 +346,35 @@ def fresh_copy(model: keras.Model) -> keras.Model:
         return type(layer).from_config(settings)
 
     return keras.models.clone_model(model, clone_function=clone)
+
+
+def with_fixed_statistics(model: keras.Model) -> keras.Model:
+    """Returns a model whose adapted `Normalization` layers have their statistics in the config; the same without any.
+
+    Keras keeps what such a layer was adapted to as weights, and computes with a copy of them that only a file renews.
+    So a network of that config, or with those weights, doesn't normalise as the original does.
+    """
+    adapted = [
+        layer
+        for layer in model._flatten_layers()
+        if isinstance(layer, keras.layers.Normalization) and layer.input_mean is None and layer.built
+    ]
+    if not adapted or not (isinstance(model, keras.Sequential) or hasattr(model, "operations")):
+        return model  # a class of one's own knows best what it is made of
+
+    def clone(layer: keras.layers.Layer) -> keras.layers.Layer:
+        settings = layer.get_config()
+        if any(layer is one for one in adapted):
+            settings |= {
+                "mean": np.asarray(layer.adapt_mean).tolist(),
+                "variance": np.asarray(layer.adapt_variance).tolist(),
+            }
+        return type(layer).from_config(settings)
+
+    fixed = keras.models.clone_model(model, clone_function=clone, recursive=True)
+    gone = {id(weight) for layer in adapted for weight in layer.weights}
+    fixed.set_weights([np.asarray(weight) for weight in model.weights if id(weight) not in gone])
+    return fixed
 
 
 def _as_logits(outputs: Any, are_probabilities: bool) -> tf.Tensor:

@@ -8,6 +8,8 @@ from scipy import ndimage
 
 from end2_tf.config import Augmentation
 from end2_tf.data.augmentation import apply_images, change_images, draws, jitter_table, mixtures
+from end2_tf.data.views import Views
+from end2_tf.errors import ConfigError
 
 ALL = Augmentation(flip=True, shift=4, rotation=15.0, scale=0.2, invert=0.5)
 
@@ -161,6 +163,22 @@ def test_many_images_change_as_few_do():
     for augmentation in (Augmentation(flip=True, shift=2, invert=0.3), ALL):
         table = draws(augmentation, (3, 1), 5000)
         assert_array_equal(change_images(many, table)[4990:], apply_images(many[4990:], table[4990:]))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5])  # of examples left as they are: of mixed-up ones
+def test_floating_point_images_keep_their_values(share):
+    images = np.random.default_rng(0).random((20, 8, 8, 3), np.float32)
+    changes = {"rotation": 10.0, "scale": 0.1, "shift": 0.5}
+    table = draws(Augmentation(**changes), (0, 0), 20)
+    changed = change_images(images, table)
+    assert changed.dtype == np.float32
+    wide = change_images(np.rint(255 * images).astype(np.uint8), table)
+    assert_allclose(255 * changed, wide, atol=1.01)
+    views = Views(Augmentation(share=1 - share, mixup=share, **changes), images, 0)
+    assert views.array(0).dtype == np.float32
+    assert len(np.unique(views.array(0))) > 1000
+    with pytest.raises(ConfigError, match=r"augmentation.invert is 0.5, but the images are float32"):
+        Views(Augmentation(invert=0.5), images, 0)
 
 
 def test_mixtures_have_their_share_and_spread():

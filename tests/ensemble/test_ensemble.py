@@ -106,6 +106,39 @@ def test_inputs_of_a_wrong_shape():
         Ensemble([_mlp(0)]).predict_logits(np.zeros((7, 5)))
 
 
+def _normalising(seed, shift=0.0, is_nested=False):
+    """A network that normalises by what it was adapted to, which isn't in its config."""
+    keras.utils.set_random_seed(seed)
+    layer = keras.layers.Normalization()
+    layer.adapt(20 * X + 50 + shift)
+    body = keras.Sequential([keras.Input((2,)), layer, keras.layers.Dense(8, "relu"), keras.layers.Dense(3)])
+    inputs = keras.Input((2,))
+    return keras.Model(inputs, keras.layers.Dense(3)(body(inputs))) if is_nested else body
+
+
+@pytest.mark.parametrize("is_nested", [False, True])
+def test_members_normalise_as_they_were_adapted(tmp_path, is_nested):
+    members = [_normalising(seed, is_nested=is_nested) for seed in range(3)]
+    inputs = 20 * X + 50
+    expected = _expected(members, inputs)
+    ensemble, stacked = Ensemble(members), StackedEnsemble.from_members(members)
+    np.testing.assert_allclose(ensemble.predict_logits(inputs), expected, atol=1e-5)
+    np.testing.assert_allclose(stacked.predict_logits(inputs), expected, atol=1e-5)
+    np.testing.assert_allclose(stacked.member(1)(inputs), expected[:, 1], atol=1e-5)
+    copy = fresh_copy(ensemble.member(0))
+    copy.set_weights(ensemble.member(0).get_weights())
+    np.testing.assert_allclose(copy(inputs), expected[:, 0], atol=1e-5)
+    stacked.as_model().save(tmp_path / "ensemble.keras")
+    np.testing.assert_allclose(keras.saving.load_model(tmp_path / "ensemble.keras")(inputs), expected, atol=1e-5)
+
+
+def test_members_that_normalise_each_in_its_own_way_are_not_stacked():
+    members = [_normalising(0), _normalising(1, shift=5.0)]
+    np.testing.assert_allclose(Ensemble(members).predict_logits(X), _expected(members, X), atol=1e-5)
+    with pytest.raises(ModelError, match=r"normalise inputs by statistics of their own, so they can't be stacked"):
+        StackedEnsemble.from_members(members)
+
+
 def test_members_may_take_images_of_any_size():
     inputs = keras.Input((None, None, 3))
     pooled = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(4, 3)(inputs))
