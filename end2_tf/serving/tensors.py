@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import itertools
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -201,12 +202,11 @@ def _array(values: Any, name: str, spec: Spec) -> np.ndarray:
 
 
 def _from_numbers(values: Any, name: str, spec: Spec) -> np.ndarray:
-    try:
-        array = np.asarray(values)
-    except (ValueError, OverflowError, RecursionError):
-        raise invalid(f"{name} isn't a tensor: its rows differ in length. Allowed: {spec}.") from None
+    leaves, shape = _flat(values, name, spec)
+    array = np.array(leaves).reshape(shape)
     if array.dtype.kind not in "iufb" or (array.dtype.kind == "b") != (spec.dtype.kind == "b"):
-        raise invalid(f"{name} has values that are {_contents(array)}. Allowed: {spec}.")
+        kind = "true and false" if array.dtype.kind == "b" else "no numbers"
+        raise invalid(f"{name} has values that are {kind}. Allowed: {spec}.")
     with np.errstate(over="ignore", invalid="ignore"):
         cast = array.astype(spec.dtype)
     if spec.dtype.kind in "iu" and not np.array_equal(cast, array):
@@ -215,6 +215,30 @@ def _from_numbers(values: Any, name: str, spec: Spec) -> np.ndarray:
         limits = np.iinfo(spec.dtype)
         raise invalid(f"{name} has values from {array.min()} to {array.max()}. Allowed: {limits.min} to {limits.max}.")
     return cast
+
+
+def _flat(values: Any, name: str, spec: Spec) -> tuple[list[Any], list[int]]:
+    """Returns numbers from within lists, and the lists' sizes.
+
+    NumPy would make all values as wide as the longest text among them before it is refused: gigabytes of a few kB.
+    """
+    level = [values]
+    shape: list[int] = []
+    while (kinds := set(map(type, level))) == {list}:
+        sizes = set(map(len, level))
+        if len(shape) == len(spec.shape):
+            raise invalid(f"{name} has more than {len(shape)} dimensions. Allowed: {spec}.")
+        if len(sizes) > 1:
+            break
+        shape += sizes
+        level = list(itertools.chain.from_iterable(level))
+    if str in kinds:
+        raise invalid(f"{name} has values that are strings. Allowed: {spec}.")
+    if list in kinds:
+        raise invalid(f"{name} isn't a tensor: its rows differ in length. Allowed: {spec}.")
+    if not kinds <= {int, float, bool}:
+        raise invalid(f"{name} has values that are no numbers. Allowed: {spec}.")
+    return level, shape
 
 
 def _from_strings(values: Any, name: str, rank: int) -> np.ndarray:
@@ -234,10 +258,7 @@ def _from_strings(values: Any, name: str, rank: int) -> np.ndarray:
             return value.encode("utf-8", "surrogatepass")
         raise invalid(f'{name} has {_kind(value)}. Allowed: a string, or {{"b64": "…"}}.')
 
-    decoded = decode(values, rank)
-    array = np.empty((len(decoded),) if rank == 1 else np.shape(decoded)[:rank], object)
-    array[...] = decoded
-    return array
+    return np.array(decode(values, rank), object)
 
 
 def _check_shape(array: np.ndarray, name: str, spec: Spec) -> None:
@@ -266,12 +287,6 @@ def _strings(name: str, value: np.ndarray) -> Any:
 
 def _wanted(signature: Signature) -> str:
     return " and ".join(f"{name}: {spec}" for name, spec in signature.inputs.items()) + " without its n"
-
-
-def _contents(array: np.ndarray) -> str:
-    if array.dtype.kind in "US":
-        return "strings"
-    return "true and false" if array.dtype.kind == "b" else "no numbers"
 
 
 def _kind(value: Any) -> str:

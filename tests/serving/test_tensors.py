@@ -1,7 +1,9 @@
 """TensorFlow Serving's JSON: what is read, what is written, and what is refused, in which words."""
 
 import base64
+import contextlib
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -16,7 +18,8 @@ IMAGES = Signature("serving_default", {"inputs": Spec(np.dtype("uint8"), (None, 
 FEATURES = Signature("features", {"inputs": Spec(np.dtype("float32"), (None, 2))}, {})
 TEXT = Signature("serve_bytes", {"image_bytes": Spec(np.dtype(object), (None,))}, {})
 TWO = Signature("two", {"a": Spec(np.dtype("float32"), (None,)), "b": Spec(np.dtype("int64"), (None,))}, {})
-SIGNATURES = {each.name: each for each in (IMAGES, FEATURES, TEXT, TWO)}
+PAIRS = Signature("pairs", {"texts": Spec(np.dtype(object), (None, 2))}, {})
+SIGNATURES = {each.name: each for each in (IMAGES, FEATURES, TEXT, TWO, PAIRS)}
 
 
 def _parse(request, name=None):
@@ -50,6 +53,10 @@ def test_encoded_strings():
         {"inputs": {"image_bytes": [encoded, "text"]}},
     ):
         assert _parse(request, "serve_bytes")[2]["image_bytes"].tolist() == [b"\x00\xff", b"text"]
+    assert _parse({"inputs": [["a", "b"], [encoded, ""]]}, "pairs")[2]["texts"].tolist() == [
+        [b"a", b"b"],
+        [b"\x00\xff", b""],
+    ]
 
 
 def test_several_inputs():
@@ -81,6 +88,10 @@ REFUSED = [
     ({"instances": {}}, r"^'instances' is an object\. Allowed: a list of at least one input, each inputs: uint8"),
     ({"instances": []}, r"^'instances' is an empty list\."),
     ({"instances": [[[1], [2]]]}, r"^inputs has shape \(1, 2, 1\)\. Allowed: uint8 \(n, 2, 2, 1\), n the number"),
+    ({"instances": [[[[[1]]]]]}, r"^inputs has more than 4 dimensions\. Allowed: uint8 \(n, 2, 2, 1\)\.$"),
+    ({"instances": [[[[1], [2]], [[3], "xyz"]]]}, r"^inputs has values that are strings\. "),
+    ({"instances": [[[[1], [2]], [[3], [{"b64": ""}]]]]}, r"^inputs has values that are no numbers\. "),
+    ({"inputs": [["a", "b"], ["c"]], "signature_name": "pairs"}, r"^texts has shape \(2\)\. "),
     ({"inputs": 7}, r"^inputs has shape \(\)\. "),
     ({"inputs": []}, r"^inputs has shape \(0\)\. "),
     ({"instances": [[[[1], [2]], [[3], [4, 5]]]]}, r"^inputs isn't a tensor: its rows differ in length\. "),
@@ -110,6 +121,18 @@ def test_what_is_refused(request_, message):
         tensors.check(*reversed(tensors.parse(body, SIGNATURES)[::2]))
     assert caught.value.code is Code.INVALID_ARGUMENT
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("signature", ["features", "pairs"])
+def test_one_long_text_makes_not_all_values_as_long(signature):
+    texts = [["a" * 50_000, "b"], *[["b", "b"]] * 500]
+    tracemalloc.start()
+    try:
+        with contextlib.suppress(RequestError):
+            _parse({"instances": texts}, signature)
+        assert tracemalloc.get_traced_memory()[1] < 2_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_arrays_are_checked_against_their_signature():
