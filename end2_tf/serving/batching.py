@@ -58,15 +58,13 @@ class Batcher:
         """Returns the outputs.
 
         Args:
-            inputs: Arrays of the same length n ≥ 1, checked against the signature.
+            inputs: Arrays of the same length n ≥ 1, at most `max_queued`, checked against the signature.
 
         Raises:
             RequestError: the queue is full, or the model refused the inputs.
         """
         size = len(next(iter(inputs.values())))
         limit = self._settings.max_queued
-        if size > limit:
-            raise invalid(f"the request has {size:,} inputs. Allowed: {limit:,}. Send it in pieces.")
         if self.num_queued + size > limit:
             raise RequestError(
                 Code.UNAVAILABLE, f"{self.num_queued:,} inputs are waiting, and {limit:,} may. Try again later."

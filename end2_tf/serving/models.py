@@ -55,7 +55,10 @@ class Servable:
         signatures: What can be asked, by name.
         metadata: What stands in its end2_tf.json; nothing if another tool wrote it.
         definitions: The SavedModel's `SignatureDef` protos, by name.
+        max_inputs: That a request may have.
     """
+
+    max_inputs: int
 
     def __init__(self, name: str, version: int, folder: Path):
         proto = saved_models.check(folder)
@@ -87,6 +90,7 @@ class Servable:
             )
 
         self._batchers = {key: batcher(key) for key in self.signatures}
+        self.max_inputs = settings.max_queued
         return self
 
     async def __call__(self, signature: str, inputs: Arrays) -> Arrays:

@@ -6,7 +6,6 @@ import asyncio
 import functools
 import re
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +19,13 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from end2_tf.serving import monitoring, tensors
+from end2_tf.serving.aside import LARGE, aside
 from end2_tf.serving.models import LOG, Models, Servable, Status
 from end2_tf.serving.monitoring import Monitor
 from end2_tf.serving.request_error import Code, RequestError
 from end2_tf.serving.settings import Settings
 
 PAGE = Path(__file__).with_name("page")
-_LARGE = 100_000  # bytes; larger bodies are read and written in a thread, so that others aren't kept waiting
 _MODEL = re.compile(
     r"/v1/models/(?P<name>[^/:]+)(?:/versions/(?P<version>[0-9]{1,18})|/labels/(?P<label>[^/:]+))?"
     r"(?P<what>/metadata|:predict|:classify|:regress)?"
@@ -115,21 +114,13 @@ async def _answer(
 
 async def predict(servable: Servable, body: bytes, monitor: Monitor) -> bytes:
     """Returns the body of the answer to the body of a `:predict` request."""
-    signature, is_row, inputs = await _aside(len(body), tensors.parse, body, servable.signatures)
-    tensors.check(inputs, signature)
-    if not len(next(iter(inputs.values()))):
-        raise RequestError(Code.INVALID_ARGUMENT, "the request has no inputs. Send at least one.")
+    signature, is_row, inputs = await aside(len(body) >= LARGE, tensors.parse, body, servable.signatures)
+    await aside(tensors.IMAGES in inputs, tensors.check, inputs, signature, servable.max_inputs)
     started = time.monotonic()
     outputs = await servable(signature.name, inputs)
     monitor.answer(servable.name, "rest", time.monotonic() - started, outputs)
     size = sum(value.nbytes for value in outputs.values())
-    return await _aside(size, functools.partial(tensors.format_answer, outputs, is_row=is_row))
-
-
-async def _aside(size: int, function: Callable[..., Any], *args: Any) -> Any:
-    if size < _LARGE:
-        return function(*args)
-    return await asyncio.to_thread(function, *args)
+    return await aside(size >= LARGE, functools.partial(tensors.format_answer, outputs, is_row=is_row))
 
 
 async def _body(request: Request, settings: Settings) -> bytes:

@@ -18,10 +18,12 @@ from tensorflow_serving.apis import (
 
 from end2_tf.reading import protos, texts
 from end2_tf.serving import tensors
+from end2_tf.serving.aside import LARGE, aside
 from end2_tf.serving.models import LOG, Models, Servable
 from end2_tf.serving.monitoring import Monitor
 from end2_tf.serving.request_error import Code, RequestError, invalid
 from end2_tf.serving.settings import Settings
+from end2_tf.serving.tensors import Arrays, Signature
 
 
 def make_server(models: Models, monitor: Monitor, settings: Settings) -> Any:
@@ -57,10 +59,8 @@ class _Predictions(prediction_service_pb2_grpc.PredictionServiceServicer):
     async def _predict(self, request: Any) -> Any:
         servable = _servable(self._models, request.model_spec)
         signature = tensors.pick(request.model_spec.signature_name, servable.signatures)
-        inputs = {name: _array(name, value) for name, value in request.inputs.items()}
-        tensors.check(inputs, signature)
-        if not len(next(iter(inputs.values()))):
-            raise invalid("the request has no inputs. Send at least one.")
+        is_long = tensors.IMAGES in request.inputs or request.ByteSize() >= LARGE
+        inputs = await aside(is_long, _inputs, request, signature, servable.max_inputs)
         names = list(request.output_filter) or list(signature.outputs)
         if unknown := [name for name in names if name not in signature.outputs]:
             raise invalid(
@@ -123,6 +123,12 @@ def _servable(models: Models, spec: Any) -> Servable:
     if not spec.name:
         raise invalid("Missing ModelSpec: model_spec.name is empty.")
     return models.get(spec.name, *_version(spec))
+
+
+def _inputs(request: Any, signature: Signature, max_inputs: int) -> Arrays:
+    inputs = {name: _array(name, value) for name, value in request.inputs.items()}
+    tensors.check(inputs, signature, max_inputs)
+    return inputs
 
 
 def _array(name: str, proto: Any) -> np.ndarray:

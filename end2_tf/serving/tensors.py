@@ -23,7 +23,7 @@ from end2_tf.serving.request_error import invalid
 
 DEFAULT_SIGNATURE = "serving_default"
 _B64 = "b64"
-_IMAGES = "image_bytes"  # what the signature serve_bytes takes
+IMAGES = "image_bytes"  # what the signature serve_bytes takes
 
 
 @dataclass(frozen=True)
@@ -95,8 +95,11 @@ def pick(name: Any, signatures: Mapping[str, Signature]) -> Signature:
     return signatures[name]
 
 
-def check(inputs: Arrays, signature: Signature) -> None:
-    """Raises RequestError where arrays aren't what a signature takes: names, dtypes, shapes, one batch size for all."""
+def check(inputs: Arrays, signature: Signature, max_inputs: int) -> None:
+    """Raises RequestError where arrays aren't what a signature takes: names, dtypes, shapes, one batch size for all.
+
+    Takes 0.1 ms for each encoded image, next to nothing for all else.
+    """
     if set(inputs) != set(signature.inputs):
         raise invalid(f"inputs are {texts.listed(sorted(inputs))}. Allowed: {', '.join(sorted(signature.inputs))}.")
     for name, value in inputs.items():
@@ -104,17 +107,22 @@ def check(inputs: Arrays, signature: Signature) -> None:
         if value.dtype != spec.dtype:
             raise invalid(f"{name} is {Spec(value.dtype, value.shape)}. Allowed: {spec}.")
         _check_shape(value, name, spec)
-        if name == _IMAGES:
-            _check_images(value)
-    if len({len(value) for value in inputs.values()}) > 1:
+    sizes = {len(value) for value in inputs.values()}
+    if len(sizes) > 1:
         raise invalid("inputs have different batch sizes. Make them equal.")
+    if 0 in sizes:
+        raise invalid("the request has no inputs. Send at least one.")
+    if (size := max(sizes)) > max_inputs:
+        raise invalid(f"the request has {size:,} inputs. Allowed: {max_inputs:,}. Send it in pieces.")
+    if IMAGES in inputs:
+        _check_images(inputs[IMAGES])
 
 
 def _check_images(values: np.ndarray) -> None:
     """Raises RequestError where an image says it is larger than one may be; TensorFlow would decode gigabytes."""
     for number, content in enumerate(values.ravel()):
         if fault := images.check_encoded(content if isinstance(content, bytes) else str(content).encode()):
-            raise invalid(f"{_IMAGES}[{number}] {fault}.")
+            raise invalid(f"{IMAGES}[{number}] {fault}.")
 
 
 def format_answer(outputs: Mapping[str, np.ndarray], *, is_row: bool) -> bytes:

@@ -69,4 +69,4 @@ def read(content: bytes, folder: Path) -> None:
         for value in predict_pb2.PredictRequest.FromString(content).inputs.values():
             protos.array(value)
     signature, _, inputs = tensors.parse(content, SIGNATURES)
-    tensors.check(inputs, signature)
+    tensors.check(inputs, signature, 16_384)

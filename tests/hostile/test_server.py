@@ -29,7 +29,7 @@ SIGNATURES = {
 
 def answered(body: str | bytes):
     signature, _, inputs = tensors.parse(body.encode() if isinstance(body, str) else body, SIGNATURES)
-    tensors.check(inputs, signature)
+    tensors.check(inputs, signature, 16_384)
 
 
 def of(instances, signature="serving_default") -> str:

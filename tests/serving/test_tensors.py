@@ -27,6 +27,12 @@ def _parse(request, name=None):
     return tensors.parse(json.dumps(request).encode(), SIGNATURES)
 
 
+def _checked(body):
+    signature, _, inputs = tensors.parse(body, SIGNATURES)
+    tensors.check(inputs, signature, 3)
+    return signature, inputs
+
+
 def test_rows_and_columns_are_the_same_array():
     image = [[[0], [255]], [[7], [8]]]
     expected = np.array([image], np.uint8)
@@ -118,7 +124,7 @@ REFUSED = [
 def test_what_is_refused(request_, message):
     body = request_ if isinstance(request_, bytes) else json.dumps(request_).encode()
     with pytest.raises(RequestError, match=message) as caught:
-        tensors.check(*reversed(tensors.parse(body, SIGNATURES)[::2]))
+        _checked(body)
     assert caught.value.code is Code.INVALID_ARGUMENT
     assert "\n" not in str(caught.value)
 
@@ -137,15 +143,17 @@ def test_one_long_text_makes_not_all_values_as_long(signature):
 
 def test_arrays_are_checked_against_their_signature():
     good = np.zeros((3, 2), np.float32)
-    tensors.check({"inputs": good}, FEATURES)
+    tensors.check({"inputs": good}, FEATURES, 3)
     for inputs, message in (
         ({}, "inputs are none. Allowed: inputs."),
         ({"x": good}, "inputs are x. Allowed: inputs."),
         ({"inputs": good.astype(np.float64)}, "inputs is float64 (3, 2). Allowed: float32 (n, 2)."),
+        ({"inputs": good[:0]}, "the request has no inputs. Send at least one."),
+        ({"inputs": np.zeros((4, 2), np.float32)}, "the request has 4 inputs. Allowed: 3. Send it in pieces."),
         ({"inputs": good[:, :1]}, "inputs has shape (3, 1). Allowed: float32 (n, 2), n the number of inputs."),
     ):
         with pytest.raises(RequestError) as caught:
-            tensors.check(inputs, FEATURES)
+            tensors.check(inputs, FEATURES, 3)
         assert str(caught.value) == message
 
 
@@ -206,8 +214,7 @@ JSON = st.recursive(
 )
 def test_any_json_is_an_array_or_refused(request_):
     try:
-        signature, _, inputs = tensors.parse(json.dumps(request_).encode(), SIGNATURES)
-        tensors.check(inputs, signature)
+        signature, inputs = _checked(json.dumps(request_).encode())
     except RequestError:
         return
     for name, spec in signature.inputs.items():
