@@ -25,6 +25,7 @@ class Model:
         versions: To serve; None for the latest `num_latest`, 0 of which are all.
         num_latest: See `versions`.
         labels: Names for versions.
+        is_labelled_anew: Whether labels move on, to what `label` says of the versions that are loaded.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Model:
     versions: tuple[int, ...] | None = None
     num_latest: int = 1
     labels: Mapping[str, int] = field(default_factory=dict)
+    is_labelled_anew: bool = False
 
     @property
     def there(self) -> list[int]:
@@ -48,10 +50,14 @@ class Model:
         return {version: self.folder / str(version) for version in there}
 
 
-def find(root: Path) -> list[Model]:
-    """Returns the exported models below a folder, a zoo or a workdir's export/.
+def label(versions: Iterable[int]) -> dict[str, int]:
+    """Returns labels: the latest version is `stable`; of several the latest is `canary`, the one before it `stable`."""
+    return dict(zip((STABLE, CANARY), sorted(versions)[-2:], strict=False))
 
-    The latest version has the label `stable`; where there are two, the latest is `canary` and the one before `stable`.
+
+def find(root: Path) -> list[Model]:
+    """Returns the exported models below a folder, a zoo or a workdir's export/, with the labels of `label`.
+
     One version more than has a label is served, so that a new one doesn't push out the one that `stable` means.
 
     Raises:
@@ -61,8 +67,8 @@ def find(root: Path) -> list[Model]:
     for folder in sorted(root.iterdir()) if root.is_dir() else []:
         there = [] if folder.name.startswith(".") else Model(folder.name, folder).there
         if there:
-            labels = {STABLE: there[-2], CANARY: there[-1]} if len(there) > 1 else {STABLE: there[-1]}
-            found.append(Model(folder.name, folder, num_latest=len(labels) + 1, labels=labels))
+            labels = label(there)
+            found.append(Model(folder.name, folder, num_latest=len(labels) + 1, labels=labels, is_labelled_anew=True))
     if not found:
         raise ConfigError(
             f"{root} has no exported model to serve. Export one: --experiment=NAME --stage=export, or name a published "

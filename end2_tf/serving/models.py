@@ -19,6 +19,7 @@ import tensorflow as tf
 from end2_tf.errors import ModelError, plain
 from end2_tf.export import savedmodel, warmup
 from end2_tf.reading import saved_models
+from end2_tf.serving import catalogue
 from end2_tf.serving.batching import Batcher
 from end2_tf.serving.catalogue import Model
 from end2_tf.serving.request_error import Code, RequestError
@@ -172,6 +173,11 @@ class Models:
             for number in sorted(versions, reverse=True)
         ]
 
+    def labels(self, name: str) -> Mapping[str, int]:
+        """Returns the labels of a model, and the version that each means now."""
+        model = self.models[name]
+        return catalogue.label(self._loaded[name]) if model.is_labelled_anew else model.labels
+
     @property
     def is_ready(self) -> bool:
         """Whether each model has a version that answers."""
@@ -190,7 +196,10 @@ class Models:
                     await self._load(model.name, version, folder)
             if not set(wanted) & set(loaded):
                 continue  # what is there goes on until something else answers
+            is_one_missing = not set(wanted) <= set(loaded)
             for version in set(loaded) - set(wanted):
+                if is_one_missing and (model.folder / str(version)).is_dir():
+                    continue  # in place of the one that can't be loaded
                 del loaded[version]  # whoever is being answered by it keeps it until then
                 statuses[version] = Status(State.END)
                 LOG.info("%s, version %d: unloaded", model.name, version)
@@ -216,15 +225,15 @@ class Models:
         LOG.info("%s, version %d: loaded in %.1f s", name, version, time.monotonic() - started)
 
     def _labelled(self, name: str, label: str) -> int:
-        model = self.models.get(name)
-        if model is None:
+        if name not in self.models:
             raise RequestError(Code.NOT_FOUND, f"Servable not found for request: Latest({name})")
-        if label not in model.labels:
-            labels = ", ".join(sorted(model.labels)) or "none"
+        labels = self.labels(name)
+        if label not in labels:
+            known = ", ".join(sorted(labels)) or "none"
             raise RequestError(
-                Code.INVALID_ARGUMENT, f"Unrecognized servable version label: {label[:100]}. Labels: {labels}."
+                Code.INVALID_ARGUMENT, f"Unrecognized servable version label: {label[:100]}. Labels: {known}."
             )
-        return model.labels[label]
+        return labels[label]
 
 
 def _spare_the_collector() -> None:

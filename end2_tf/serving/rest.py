@@ -183,7 +183,7 @@ def _write_metadata(servable: Servable) -> bytes:
 
 def _described(servable: Servable, models: Models) -> dict[str, Any]:
     """Returns what the page needs to know of a version."""
-    labels = models.models[servable.name].labels
+    labels = models.labels(servable.name)
     return {
         "name": servable.name,
         "version": servable.version,
