@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
@@ -32,11 +32,12 @@ class Batcher:
     """Runs one function of a model, for many requests at a time; belongs to one event loop.
 
     Args:
-        function: Inputs by name to outputs by name, all with the batch first; run in `executor`.
+        function: Inputs by name to outputs by name; run in `executor`.
         settings: Sizes and times.
         executor: Threads.
         threads: Batches that may run at the same time.
         observe: Told the size of each batch.
+        is_batched: Whether the function's arrays have a batch; else each request is run by itself, and counts as one.
     """
 
     def __init__(
@@ -46,7 +47,10 @@ class Batcher:
         executor: Executor,
         threads: int,
         observe: Callable[[int], None] = lambda size: None,
+        *,
+        is_batched: bool = True,
     ):
+        self._is_batched, self._max_batch_size = is_batched, settings.max_batch_size if is_batched else 1
         self._function, self._settings, self._executor = function, settings, executor
         self._threads, self._observe = threads, observe
         self._tasks: collections.deque[_Task] = collections.deque()
@@ -58,23 +62,23 @@ class Batcher:
         """Returns the outputs.
 
         Args:
-            inputs: Arrays of the same length n ≥ 1, at most `max_queued`, checked against the signature.
+            inputs: Arrays checked against the signature; with a batch, of the same length n, 1 to `max_queued`.
 
         Raises:
             RequestError: the queue is full, or the model refused the inputs.
         """
-        size = len(next(iter(inputs.values())))
+        size = _size(inputs) if self._is_batched else 1
         limit = self._settings.max_queued
         if self.num_queued + size > limit:
             raise RequestError(
                 Code.UNAVAILABLE, f"{self.num_queued:,} inputs are waiting, and {limit:,} may. Try again later."
             )
-        step = self._settings.max_batch_size
+        step = self._max_batch_size
         loop = asyncio.get_running_loop()
-        tasks = [
-            _Task({k: v[i : i + step] for k, v in inputs.items()}, min(step, size - i), loop.create_future())
-            for i in range(0, max(size, 1), step)
-        ]
+        pieces = [inputs]
+        if size > step:
+            pieces = [{name: v[i : i + step] for name, v in inputs.items()} for i in range(0, size, step)]
+        tasks = [_Task(each, min(step, size - i * step), loop.create_future()) for i, each in enumerate(pieces)]
         self._tasks.extend(tasks)
         self.num_queued += size
         self._start()
@@ -86,13 +90,16 @@ class Batcher:
             raise
         if len(answers) == 1:
             return answers[0]
+        for answer, task in zip(answers, tasks, strict=True):
+            if name := _unbatched(answer, task.size):
+                raise invalid(f"{name} isn't one for each input, so it can't be told in pieces. Send at most {step:,}.")
         return {name: np.concatenate([answer[name] for answer in answers]) for name in answers[0]}
 
     def _start(self, *, is_due: bool = False) -> None:
         """Starts batches as long as there are tasks and threads."""
         while self._tasks and self._running < self._threads:
             wait = self._settings.batch_timeout
-            if wait and not is_due and self.num_queued < self._settings.max_batch_size:
+            if wait and not is_due and self.num_queued < self._max_batch_size:
                 if self._timer is None:
                     self._timer = asyncio.get_running_loop().call_later(wait, self._on_timer)
                 return
@@ -110,7 +117,7 @@ class Batcher:
     def _take(self) -> list[_Task]:
         batch: list[_Task] = []
         size = 0
-        while self._tasks and size + self._tasks[0].size <= self._settings.max_batch_size:
+        while self._tasks and size + self._tasks[0].size <= self._max_batch_size:
             task = self._tasks.popleft()
             self.num_queued -= task.size
             if not task.future.done():
@@ -159,7 +166,18 @@ class Batcher:
             return invalid(f"the model can't take this input: {said[0][:300]}")
 
 
-def _split(outputs: Mapping[str, np.ndarray], requests: list[Arrays]) -> list[Arrays | RequestError]:
-    ends = np.cumsum([len(next(iter(each.values()))) for each in requests])
-    starts = ends - [len(next(iter(each.values()))) for each in requests]
-    return [{name: value[a:b] for name, value in outputs.items()} for a, b in zip(starts, ends, strict=True)]
+def _split(outputs: Arrays, requests: list[Arrays]) -> list[Arrays | RequestError]:
+    sizes = [_size(each) for each in requests]
+    if name := _unbatched(outputs, sum(sizes)):
+        raise ValueError(f"{name} isn't one for each input")
+    ends = np.cumsum(sizes)
+    return [{name: value[a:b] for name, value in outputs.items()} for a, b in zip(ends - sizes, ends, strict=True)]
+
+
+def _size(inputs: Arrays) -> int:
+    return len(next(iter(inputs.values())))
+
+
+def _unbatched(outputs: Arrays, size: int) -> str | None:
+    """Returns the name of an output that isn't one for each input, if there is one: signatures needn't tell."""
+    return next((name for name, value in outputs.items() if value.shape[:1] != (size,)), None)

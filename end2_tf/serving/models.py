@@ -78,19 +78,25 @@ class Servable:
     def run(self, signature: str, inputs: Arrays) -> Arrays:
         """Runs a signature on arrays; blocks."""
         tensors = {name: tf.convert_to_tensor(value) for name, value in inputs.items()}
-        return {name: value.numpy() for name, value in sorted(self._functions[signature](**tensors).items())}
+        outputs = sorted(self._functions[signature](**tensors).items())
+        return {name: np.asarray(value.numpy(), value.dtype.as_numpy_dtype) for name, value in outputs}
 
     def start(
         self, settings: Settings, executor: Executor, threads: int, observe: Callable[[str, int], None]
     ) -> Servable:
         """Makes it answer requests in the running event loop."""
 
-        def batcher(key: str) -> Batcher:
+        def batcher(signature: Signature) -> Batcher:
             return Batcher(
-                lambda inputs: self.run(key, inputs), settings, executor, threads, lambda size: observe(self.name, size)
+                lambda inputs: self.run(signature.name, inputs),
+                settings,
+                executor,
+                threads,
+                lambda size: observe(self.name, size),
+                is_batched=signature.is_batched,
             )
 
-        self._batchers = {key: batcher(key) for key in self.signatures}
+        self._batchers = {key: batcher(signature) for key, signature in self.signatures.items()}
         self.max_inputs = settings.max_queued
         return self
 

@@ -49,10 +49,10 @@ class Monitor:
         """Counts a batch."""
         self._sizes.labels(model).observe(size)
 
-    def answer(self, model: str, api: str, seconds: float, outputs: Mapping[str, np.ndarray]) -> None:
-        """Counts what was predicted, in which time, and what was abstained from."""
+    def answer(self, model: str, api: str, seconds: float, size: int, outputs: Mapping[str, np.ndarray]) -> None:
+        """Counts the inputs that were predicted, in which time, and what was abstained from."""
         self._seconds.labels(model, api).observe(seconds)
-        self._inputs.labels(model).inc(len(next(iter(outputs.values()))))
+        self._inputs.labels(model).inc(size)
         for reason in ("is_uncertain", "is_unfamiliar"):
             if reason in outputs:
                 self._abstained.labels(model, reason.removeprefix("is_")).inc(int(outputs[reason].sum()))

@@ -118,7 +118,9 @@ async def predict(servable: Servable, body: bytes, monitor: Monitor) -> bytes:
     await aside(tensors.IMAGES in inputs, tensors.check, inputs, signature, servable.max_inputs)
     started = time.monotonic()
     outputs = await servable(signature.name, inputs)
-    monitor.answer(servable.name, "rest", time.monotonic() - started, outputs)
+    monitor.answer(servable.name, "rest", time.monotonic() - started, signature.size(inputs), outputs)
+    if is_row:
+        tensors.check_rows(outputs, inputs)
     size = sum(value.nbytes for value in outputs.values())
     return await aside(size >= LARGE, functools.partial(tensors.format_answer, outputs, is_row=is_row))
 

@@ -68,7 +68,7 @@ class _Predictions(prediction_service_pb2_grpc.PredictionServiceServicer):
             )
         started = time.monotonic()
         outputs = await servable(signature.name, inputs)
-        self._monitor.answer(servable.name, "grpc", time.monotonic() - started, outputs)
+        self._monitor.answer(servable.name, "grpc", time.monotonic() - started, signature.size(inputs), outputs)
         response = predict_pb2.PredictResponse()
         _fill(response.model_spec, servable, signature.name)
         for name in names:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import functools
 import itertools
 import json
 from collections.abc import Mapping
@@ -21,6 +22,7 @@ from end2_tf.errors import suggestion
 from end2_tf.reading import images, texts
 from end2_tf.serving.request_error import invalid
 
+Arrays = dict[str, np.ndarray]
 DEFAULT_SIGNATURE = "serving_default"
 _B64 = "b64"
 IMAGES = "image_bytes"  # what the signature serve_bytes takes
@@ -32,11 +34,15 @@ class Spec:
 
     Attributes:
         dtype: NumPy's; object stands for strings.
-        shape: None where any size goes; the first dimension is the batch.
+        shape: None where any size goes; the first dimension is the batch if it is None.
     """
 
     dtype: np.dtype
     shape: tuple[int | None, ...]
+
+    @property
+    def has_batch(self) -> bool:
+        return self.shape[:1] == (None,)
 
     def __str__(self) -> str:
         name = "string" if self.dtype == object else self.dtype.name
@@ -51,8 +57,14 @@ class Signature:
     inputs: Mapping[str, Spec]
     outputs: Mapping[str, Spec]
 
+    @functools.cached_property
+    def is_batched(self) -> bool:
+        """Whether all it takes and gives has a batch, so that requests can be merged, and answers cut."""
+        return bool(self.inputs) and all(spec.has_batch for spec in (*self.inputs.values(), *self.outputs.values()))
 
-Arrays = dict[str, np.ndarray]
+    def size(self, inputs: Arrays) -> int:
+        """Returns the number of inputs of a request; one where there is no batch."""
+        return len(next(iter(inputs.values()))) if self.is_batched else 1
 
 
 def parse(body: bytes, signatures: Mapping[str, Signature]) -> tuple[Signature, bool, Arrays]:
@@ -107,12 +119,12 @@ def check(inputs: Arrays, signature: Signature, max_inputs: int) -> None:
         if value.dtype != spec.dtype:
             raise invalid(f"{name} is {Spec(value.dtype, value.shape)}. Allowed: {spec}.")
         _check_shape(value, name, spec)
-    sizes = {len(value) for value in inputs.values()}
-    if len(sizes) > 1:
+    sizes = {len(inputs[name]) for name, spec in signature.inputs.items() if spec.has_batch}
+    if signature.is_batched and len(sizes) > 1:
         raise invalid("inputs have different batch sizes. Make them equal.")
-    if 0 in sizes:
+    if signature.is_batched and 0 in sizes:
         raise invalid("the request has no inputs. Send at least one.")
-    if (size := max(sizes)) > max_inputs:
+    if (size := max(sizes, default=0)) > max_inputs:
         raise invalid(f"the request has {size:,} inputs. Allowed: {max_inputs:,}. Send it in pieces.")
     if IMAGES in inputs:
         _check_images(inputs[IMAGES])
@@ -123,6 +135,17 @@ def _check_images(values: np.ndarray) -> None:
     for number, content in enumerate(values.ravel()):
         if fault := images.check_encoded(content if isinstance(content, bytes) else str(content).encode()):
             raise invalid(f"{IMAGES}[{number}] {fault}.")
+
+
+def check_rows(outputs: Arrays, inputs: Arrays) -> None:
+    """Raises RequestError where outputs can't be written as rows, one for each input."""
+    size = len(next(iter(inputs.values()), ()))
+    for name, value in outputs.items():
+        if value.shape[:1] != (size,):
+            raise invalid(
+                f"{name} is {Spec(value.dtype, value.shape)}, which are no rows of {size:,} instances. Send 'inputs' "
+                "(columns) instead of 'instances'."
+            )
 
 
 def format_answer(outputs: Mapping[str, np.ndarray], *, is_row: bool) -> bytes:
@@ -149,7 +172,7 @@ def write_error(message: str) -> bytes:
 
 
 def _is_float(value: Any) -> bool:
-    return isinstance(value, np.ndarray) and value.dtype.kind == "f"
+    return isinstance(value, np.ndarray | np.generic) and value.dtype.kind == "f"
 
 
 def _json(body: bytes) -> Any:
@@ -281,7 +304,7 @@ def _check_shape(array: np.ndarray, name: str, spec: Spec) -> None:
 def _strings(name: str, value: np.ndarray) -> Any:
     """Makes byte strings into what JSON can hold: base64 where the output's name ends in _bytes, else text."""
     if value.dtype != object:
-        return np.ascontiguousarray(value)
+        return np.ascontiguousarray(value) if value.ndim else value[()]  # of which orjson writes only NumPy's scalars
 
     def write(each: Any) -> Any:
         if isinstance(each, list):

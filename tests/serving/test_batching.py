@@ -29,14 +29,22 @@ class Model:
         return {"y": 2 * values}
 
 
-def _run(scenario, model=None, threads=1, **settings):
+class Constant(Model):
+    """Has an output beside that isn't one for each input."""
+
+    def __call__(self, inputs):
+        return super().__call__(inputs) | {"names": np.array([b"a", b"b", b"c"], object)}
+
+
+def _run(scenario, model=None, threads=1, is_batched=True, **settings):
     model = model or Model()
 
     async def main():
         with ThreadPoolExecutor(threads) as executor:
             how = config.build(Settings, "serving", **settings)
             try:
-                return await asyncio.wait_for(scenario(Batcher(model, how, executor, threads), model), 20)
+                batcher = Batcher(model, how, executor, threads, is_batched=is_batched)
+                return await asyncio.wait_for(scenario(batcher, model), 20)
             finally:
                 model.gate.set()
 
@@ -164,3 +172,33 @@ def test_a_batch_may_wait_to_be_filled():
         assert model.sizes == [3, 1]  # its time had come
 
     _run(scenario, max_batch_size=3, batch_timeout=0.05)
+
+
+def test_an_output_without_a_batch_is_cut_up_for_nobody():
+    async def scenario(batcher, model):
+        first = asyncio.create_task(batcher(_x(0)))
+        await _begun(model)
+        tasks = [asyncio.create_task(batcher(_x(i, i))) for i in range(2)]
+        await _until(lambda: batcher.num_queued == 4)
+        model.gate.set()
+        answers = await asyncio.gather(first, *tasks)
+        assert [answer["y"].tolist() for answer in answers] == [[0.0], [0.0, 0.0], [2.0, 2.0]]
+        assert all(answer["names"].tolist() == [b"a", b"b", b"c"] for answer in answers)
+        with pytest.raises(RequestError, match=r"^names isn't one for each input, so .* in pieces\. Send at most 4\.$"):
+            await batcher(_x(*range(5)))
+
+    _run(scenario, Constant(), max_batch_size=4)
+
+
+def test_without_a_batch_each_request_is_run_by_itself():
+    async def scenario(batcher, model):
+        first = asyncio.create_task(batcher(_x(0)))
+        await _begun(model)
+        tasks = [asyncio.create_task(batcher(_x(*range(i)))) for i in (3, 1)]
+        await _until(lambda: batcher.num_queued == 2)
+        model.gate.set()
+        answers = await asyncio.gather(first, *tasks)
+        assert [answer["y"].tolist() for answer in answers] == [[0.0], [0.0, 2.0, 4.0], [0.0]]
+        assert model.sizes == [1, 3, 1]
+
+    _run(scenario, is_batched=False, max_batch_size=2)

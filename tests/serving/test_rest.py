@@ -196,6 +196,8 @@ def test_what_the_page_is_told(served):
     outputs = models[0]["signatures"]["serving_default"]["outputs"]
     assert outputs["predicted_class"] in ("int32 (n)", "int64 (n)")
     assert outputs["probs"].startswith("float32 (n, ")
+    specs = [spec for m in models for s in m["signatures"].values() for spec in (s["inputs"] | s["outputs"]).values()]
+    assert all(" (n" in spec for spec in specs)  # so requests are merged
     assert models[0]["metadata"]["classes"] == ["left", "middle", "right"]
     assert _ask(served, "/page/page.js").headers["x-content-type-options"] == "nosniff"
     page = _ask(served, "/")
