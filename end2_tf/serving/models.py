@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import orjson
 import tensorflow as tf
 
 from end2_tf.errors import ModelError, plain
@@ -54,7 +55,7 @@ class Servable:
     Attributes:
         name, version: What it is.
         signatures: What can be asked, by name.
-        metadata: What stands in its end2_tf.json; nothing if another tool wrote it.
+        metadata: What stands in its end2_tf.json; nothing if another tool wrote it, or what can't be told to the page.
         definitions: The SavedModel's `SignatureDef` protos, by name.
         max_inputs: That a request may have.
     """
@@ -71,7 +72,7 @@ class Servable:
         if not self.signatures:
             raise ModelError("it has no signatures that could be served. Export it with --stage=export.")
         self.definitions = _definitions(proto)
-        self.metadata: dict[str, Any] = savedmodel.metadata(folder)
+        self.metadata = _metadata(name, version, folder)
         self._batchers: dict[str, Batcher] = {}
         self._warm_up(folder / savedmodel.WARMUP)
 
@@ -272,6 +273,16 @@ def _specs(specs: Mapping[str, Any]) -> dict[str, Spec]:
         name: Spec(np.dtype(spec.dtype.as_numpy_dtype), tuple(spec.shape.as_list()))
         for name, spec in sorted(specs.items())
     }
+
+
+def _metadata(name: str, version: int, folder: Path) -> dict[str, Any]:
+    found = savedmodel.metadata(folder)
+    try:
+        orjson.dumps(found)
+    except orjson.JSONEncodeError as error:  # half of a surrogate pair, or a number beyond 64 bits: Python reads both
+        LOG.warning("%s, version %d: served without its metadata, which JSON can't hold: %s", name, version, error)
+        return {}
+    return found
 
 
 def _definitions(proto: Any) -> dict[str, Any]:

@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 
+from end2_tf.export import savedmodel
 from end2_tf.serving import catalogue, models
 from end2_tf.serving.catalogue import CANARY, STABLE, Model
 from end2_tf.serving.models import Models
@@ -80,3 +81,20 @@ def test_labels_of_a_list_stay(tmp_path):
     asyncio.run(served.poll())
     with pytest.raises(RequestError, match=r"^Servable not found for request: Specific\(net, 1\)$"):
         served.get("net", label="old")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('{"classes": ["a"], "x": NaN}', ["a"]),
+        ('{"classes": ["\\ud800"]}', None),
+        ('{"classes": ["a"], "size": 36893488147419103232}', None),
+    ],
+)
+def test_metadata_that_the_page_cant_be_told_are_left_out(tmp_path, caplog, text, expected):
+    (tmp_path / savedmodel.METADATA).parent.mkdir()
+    (tmp_path / savedmodel.METADATA).write_text(text)
+    with caplog.at_level("WARNING", "end2_tf.serving"):
+        assert models._metadata("net", 3, tmp_path).get("classes") == expected
+    said = [record.getMessage() for record in caplog.records]
+    assert [each.startswith("net, version 3: served without its metadata") for each in said] == [True] * (not expected)
