@@ -355,7 +355,9 @@ def serve() -> Answer:
     with missing_extra("serve"):
         from end2_tf.serving import server
 
-    logging.basicConfig(level=logging.WARNING if FLAGS.quiet else logging.INFO, format="%(message)s")
+    # Absl has made a handler already, by what it logs of flags.
+    logging.basicConfig(format="%(message)s", force=True)
+    server.LOG.setLevel(logging.WARNING if FLAGS.quiet else logging.INFO)
     server.serve(models, how, say=_say)
     return Answer()
 

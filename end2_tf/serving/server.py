@@ -8,6 +8,7 @@ import signal
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import uvicorn
 
@@ -64,7 +65,10 @@ async def answer_until(
     monitor = Monitor(lambda: _queued(models))
     with _listen(settings.host, settings.port) as listener:
         say(f"loading {', '.join(model.name for model in found)} …")
-        await models.poll()
+        stopped = asyncio.create_task(stop.wait())
+        if not await _load(models, stopped):
+            say("stopping")
+            return
         for model in models.models.values():
             _check_loaded(models, model)
         http = uvicorn.Server(
@@ -88,13 +92,23 @@ async def answer_until(
             versions = ", ".join(f"{each.name} (version {each.version})" for each in models.servables())
             say(f"serving {versions}\n  page and REST  {address}\n  gRPC           {grpc_address or 'off'}")
             ready(address, grpc_address)
-            stopped = asyncio.create_task(stop.wait())
             await asyncio.wait({stopped, answering}, return_when=asyncio.FIRST_COMPLETED)
             say("stopping: what is being answered is still answered")
             watching.cancel()
             http.should_exit = True
             await asyncio.gather(answering, *([grpc_server.stop(settings.grace_seconds)] if grpc_server else []))
     executor.shutdown(cancel_futures=True)
+
+
+async def _load(models: Models, stopped: asyncio.Task[Any]) -> bool:
+    """Loads all models; returns whether it wasn't stopped before. The process ends once no thread loads a version."""
+    loading = asyncio.create_task(models.poll())
+    await asyncio.wait({loading, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    if not loading.done():
+        loading.cancel()
+        return False
+    await loading
+    return True
 
 
 def _check_loaded(models: Models, model: Model) -> None:

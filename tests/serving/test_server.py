@@ -1,5 +1,6 @@
 """The whole server: new versions under load, a graceful end, and strangers' requests."""
 
+import asyncio
 import http.client
 import json
 import os
@@ -19,8 +20,10 @@ import pytest
 import requests
 
 from end2_tf.errors import ConfigError, ModelError
-from end2_tf.serving import catalogue
+from end2_tf.serving import catalogue, server
 from end2_tf.serving.catalogue import Model
+from end2_tf.serving.models import Models
+from end2_tf.serving.settings import Settings
 
 pytestmark = pytest.mark.slow  # the first starts a server
 
@@ -162,7 +165,31 @@ def test_sigterm_answers_what_was_begun(models_folder, pool):
     with pytest.raises(requests.ConnectionError):
         requests.get(address, timeout=5)
     assert "stopping" in process.stdout.read()
-    assert "Traceback" not in process.stderr.read()
+    said = process.stderr.read()
+    assert "points, version 2: loaded in " in said
+    assert "Shutting down" not in said  # uvicorn's own words
+    assert "Traceback" not in said
+
+
+def test_it_can_be_stopped_while_models_load(monkeypatch):
+    said = []
+
+    async def scenario():
+        stop, begun = asyncio.Event(), asyncio.Event()
+
+        async def load(models):
+            begun.set()
+            await asyncio.Event().wait()
+
+        monkeypatch.setattr(Models, "poll", load)
+        settings = Settings(port=0, grpc_port=None)
+        running = asyncio.create_task(server.answer_until(stop, [Model("m", ROOT)], settings, say=said.append))
+        await begun.wait()
+        stop.set()
+        await asyncio.wait_for(running, 10)
+
+    asyncio.run(scenario())
+    assert said == ["loading m …", "stopping"]
 
 
 def _malformed(rng):
