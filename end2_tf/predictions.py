@@ -56,7 +56,8 @@ def read(path: Path, shape: tuple[int, ...], name: str) -> tuple[list[str], np.n
         return [str(i) for i in range(len(inputs))], inputs
     files = _images(path)
     if len(shape) != 3:
-        raise DataError(f"--input is {str(path)!r}, but {name} takes {shape[0]} features. Give an .npz file of those.")
+        taken = f"{shape[0]} features" if len(shape) == 1 else f"inputs of shape {shape}"
+        raise DataError(f"--input is {str(path)!r}, but {name} takes {taken}. Give an .npz file of those.")
     return _decode(path, files, shape)
 
 

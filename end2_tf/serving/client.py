@@ -17,6 +17,7 @@ from urllib.parse import quote, urlsplit
 import numpy as np
 import orjson
 import requests
+import urllib3
 
 from end2_tf.errors import ConfigError, DataError, ServerError
 from end2_tf.reading import texts
@@ -70,10 +71,14 @@ class Client:
             )
         self.server, self.model = server, model
         self._retries, self._batch_size = retries, batch_size
-        address = urlsplit(server)
-        if address.scheme in ("http", "https") and address.netloc:
+        try:
+            address = urlsplit(server)
+            scheme, port = address.scheme if address.hostname else "", address.port
+        except ValueError:  # a bracket that isn't closed, or a port that is none
+            scheme, port = "", None
+        if scheme in ("http", "https"):
             self._channel: _Rest | _Grpc = _Rest(server.rstrip("/"), model, version, label, timeout)
-        elif address.scheme == "grpc" and address.netloc and address.port:
+        elif scheme == "grpc" and port:
             self._channel = _Grpc(address.netloc, model, version, label, timeout)
         else:
             raise ConfigError(f"the server is {server!r}. Allowed: {_ADDRESSES}; https:// too.")
@@ -244,6 +249,12 @@ class _Rest:
             raise _BusyError(
                 f"{self._server} can't be reached: {_reason(error)}",
                 f"Check that it runs, and the address: {_ADDRESSES}.",
+            ) from None
+        except requests.exceptions.ChunkedEncodingError as error:
+            raise _BusyError(f"{self._server} broke its answer off: {_reason(error)}") from None
+        except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
+            raise ServerError(
+                f"{self._server} can't be asked: {_reason(error).rstrip('.')}. Check the address: {_ADDRESSES}."
             ) from None
         try:
             answer = _loads(response.content)

@@ -155,8 +155,21 @@ def test_a_query_of_a_model_without_the_measures(tmp_path, capsys, outputs):
     assert "not probs (n, classes) with a number an input for each measure" in capsys.readouterr().err
 
 
+def test_a_query_with_an_image_of_a_model_of_scalars(tmp_path, capsys):
+    given = {"dtype": "DT_FLOAT", "tensor_shape": {"dim": [{"size": "-1"}]}}
+    metadata = {"metadata": {"signature_def": {"signature_def": {"serving_default": {"inputs": {"inputs": given}}}}}}
+    Image.fromarray(IMAGES[0, ..., 0]).save(tmp_path / "x.png")
+    with _Scripted((200, metadata)) as server:
+        args = [f"--server={server.address}", "--zoo=m", f"--input={tmp_path / 'x.png'}", "--output=-"]
+        assert cli.main(["main.py", "--stage=query", *args]) == 2
+    assert "but m takes inputs of shape (). Give an .npz file of those." in capsys.readouterr().err
+
+
 class _Scripted:
-    """A server that answers what it is told, one after the other; the last again and again."""
+    """A server that answers what it is told, one after the other; the last again and again.
+
+    An answer is a status, a body, and the number of bytes that it leaves out at the end.
+    """
 
     def __init__(self, *answers):
         self.answers, self.num = list(answers), 0
@@ -168,14 +181,14 @@ class _Scripted:
                 self.do_GET()
 
             def do_GET(self):
-                status, body = outer.answers[min(outer.num, len(outer.answers) - 1)]
+                status, body, *missing = outer.answers[min(outer.num, len(outer.answers) - 1)]
                 outer.num += 1
                 if status is None:
                     time.sleep(body)
                     return
                 data = body if isinstance(body, bytes) else json.dumps(body).encode()
                 self.send_response(status)
-                self.send_header("content-length", str(len(data)))
+                self.send_header("content-length", str(len(data) + sum(missing)))
                 self.end_headers()
                 self.wfile.write(data)
 
@@ -206,6 +219,17 @@ def test_a_busy_server_is_asked_again():
         with pytest.raises(ServerError, match=r"^m at http.*: full \(503\) \(3 tries\)\. Try again later\.$"):
             Client(server.address, "m", retries=2).predict(POINTS[:1])
         assert server.num == 3
+
+
+def test_a_server_that_breaks_off_is_asked_again():
+    with _Scripted((*FINE, 5), FINE) as server:
+        assert Client(server.address, "m").predict(POINTS[:1])["probs"].tolist() == [[0.5, 0.5]]
+        assert server.num == 2
+    with (
+        _Scripted((*FINE, 5)) as server,
+        pytest.raises(ServerError, match=r"^http://.* broke its answer off: .* \(2 tries\)\. Try again later\.$"),
+    ):
+        Client(server.address, "m", retries=1).predict(POINTS[:1])
 
 
 def test_a_wrong_request_is_not():
@@ -257,6 +281,14 @@ def test_no_server():
         Client("grpc://127.0.0.1:9", "m", retries=1).predict(POINTS[:1])
 
 
+@pytest.mark.parametrize("host", ["a..b", "a b", "*"])
+def test_hosts_that_cant_be(host):
+    with pytest.raises(
+        ServerError, match=r"^http://.* can't be asked: .*[^.]\. Check the address: http://host:8501 for"
+    ):
+        Client(f"http://{host}:80", "m").predict(POINTS[:1])
+
+
 def test_infinite_answers_are_read():
     with _Scripted((200, b'{"outputs": {"alphas": [[Infinity, NaN, 1.0]]}}')) as server:
         assert np.isinf(Client(server.address, "m").predict(POINTS[:1])["alphas"][0, 0])
@@ -267,6 +299,10 @@ def test_infinite_answers_are_read():
     [
         ({"server": "localhost:8501"}, r"^the server is 'localhost:8501'\. Allowed: http://host:8501 for REST"),
         ({"server": "grpc://host"}, r"^the server is 'grpc://host'\. "),
+        ({"server": "grpc://host:99999"}, r"^the server is 'grpc://host:99999'\. "),
+        ({"server": "grpc://:8500"}, r"^the server is 'grpc://:8500'\. "),
+        ({"server": "http://h:abc"}, r"^the server is 'http://h:abc'\. "),
+        ({"server": "http://[::1"}, r"^the server is 'http://\[::1'\. "),
         ({"version": 1, "label": "x"}, r"^version 1 and label 'x' were both given\. Leave one out\.$"),
         ({"model": ""}, r"^model is '', batch_size 128, "),
         ({"timeout": 0.0}, r"timeout 0\. Allowed: a name, and numbers above 0"),
