@@ -30,7 +30,7 @@ def labels_and_logits(
     fits = labels.shape.rank in (None, 1, 2) and logits.shape.rank in (None, rank)
     if fits and labels.shape.rank == 2 and logits.shape.rank is not None:
         width, classes = labels.shape[1], logits.shape[-1]
-        if width == 1 and classes != 1:
+        if width == 1:
             return tf.squeeze(labels, axis=1), logits
         fits = None in (width, classes) or width == classes
     if not fits:
