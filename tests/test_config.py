@@ -4,8 +4,10 @@ import typing
 import pytest
 
 from end2_tf import config, registry
-from end2_tf.config import overrides
+from end2_tf.config import Source, overrides
 from end2_tf.errors import ConfigError
+
+FOG = {"kind": "fog", "severity": 1}
 
 
 @pytest.fixture
@@ -168,6 +170,45 @@ def test_on_validation_the_test_split_is_left_alone(experiment, field, of):
         ConfigError, match=rf"data\.{field}\.fog is the in-domain test split, corrupted, .*take the source 'corrupted'"
     ):
         config.override(changed, catalogue)
+
+
+@pytest.mark.parametrize("field", ["ood", "shifted"])
+@pytest.mark.parametrize(
+    ("data", "source", "message"),
+    [
+        (
+            "cifar10:3.0.2",
+            Source("corrupted", {"of": "cifar10", **FOG}),
+            r"x is .*Set data\.\w+\.x\.options\.split=val",
+        ),
+        ("cifar10", Source("corrupted", {"of": {"name": "cifar10:3.0.2"}, **FOG}), "x is the in-domain test split"),
+        (
+            "cifar10",
+            Source("corrupted", {"of": {"name": "several", "options": {"of": ["cifar10"]}}, **FOG}),
+            "x is the",
+        ),
+        (
+            "cifar10",
+            Source("several", {"of": ["mnist", {"name": "corrupted", "options": {"of": "cifar10", **FOG}}]}),
+            "x has in it the in-domain test split, corrupted, .*Set split=validation there",
+        ),
+        ("cifar10:3.0.2", Source("cifar10_corrupted:1.0.0"), r"x is .*Leave it out, or take the source 'corrupted'"),
+        (
+            "mnist",
+            Source("several", {"of": ["mnist_corrupted/fog"]}),
+            "x has in it the in-domain test split, corrupted",
+        ),
+    ],
+)
+def test_on_validation_the_test_split_is_left_alone_among_several_and_in_any_version(
+    experiment, field, data, source, message
+):
+    changes = {"data.name": data, "data.options": {}, f"data.{field}": {"x": source}}
+    config.override(experiment, changes)
+    on_validation = {"evaluation.split": "validation", **changes}
+    with pytest.raises(ConfigError, match=message):
+        config.override(experiment, on_validation)
+    config.override(experiment, {**on_validation, "data.name": "cifar100"})
 
 
 def test_unknown_splits_and_taken_names(experiment):

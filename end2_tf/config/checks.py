@@ -92,17 +92,20 @@ def check_exported(experiment: Experiment) -> None:
 
 
 def _check_leaves_test_alone(data: Data) -> None:
-    """Refuses corrupted copies of the in-domain test split."""
-    for field, named in (("ood", data.ood), ("shifted", data.shifted)):
-        for name, source in named.items():
-            of = source.options.get("of")
-            of = of.get("name") if isinstance(of, dict) else of
-            shows_test = source.name == "corrupted" and source.options.get("split", "test") == "test"
-            said = f"data.{field}.{name} is the in-domain test split, corrupted, but evaluation.split is 'validation'."
-            if shows_test and of == data.name:
-                raise ConfigError(f"{said} Set data.{field}.{name}.options.split=validation, or leave it out.")
-            if source.name.partition("/")[0] == f"{data.name}_corrupted":  # TFDS's, of cifar10, mnist, imagenet2012
-                raise ConfigError(f"{said} Leave it out, or take the source 'corrupted' with split=validation.")
+    """Refuses corrupted copies of the in-domain test split, alone or among several."""
+    in_domain = data.name.partition(":")[0]  # whatever the version
+    named = {f"data.ood.{name}": source for name, source in data.ood.items()}
+    named |= {f"data.shifted.{name}": source for name, source in data.shifted.items()}
+    for field, part in ((field, part) for field, source in named.items() for part in source.parts()):
+        is_whole = part is named[field]
+        how = "is" if is_whole else "has in it"
+        said = f"{field} {how} the in-domain test split, corrupted, but evaluation.split is 'validation'."
+        shows_test = part.name == "corrupted" and part.options.get("split", "test") == "test"
+        if shows_test and any(of.name.partition(":")[0] == in_domain for of in part.parts()):
+            where = f"{field}.options.split=validation" if is_whole else "split=validation there"
+            raise ConfigError(f"{said} Set {where}, or leave it out.")
+        if re.split("[/:]", part.name)[0] == f"{in_domain}_corrupted":  # TFDS's, of cifar10, mnist, imagenet2012
+            raise ConfigError(f"{said} Leave it out, or take the source 'corrupted' with split=validation.")
 
 
 def _check_labels(name: str, method: Method, transfer: Transfer) -> None:
