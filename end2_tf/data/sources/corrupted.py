@@ -125,7 +125,7 @@ def _clean(
         reader.download(data_dir=data_dir)
     key = (reader.fingerprint(data_dir=data_dir), seed, split, fraction)
     if key not in _LAST:
-        wanted = ["test"] if split == "test" else []
+        wanted = ["test"] if split == "test" else ["validation", "train"]
         splits = reader.load(data_dir=data_dir, download=False, seed=seed, wanted=wanted)
         chosen = splits.test if split == "test" else splits.validation
         if split == "validation" and chosen is None and splits.train is not None and fraction > 0:

@@ -19,14 +19,14 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 from pydantic import Field
 
-from end2_tf.data import checks, image_folder, shards
+from end2_tf.data import checks, image_folder, shards, sources
 from end2_tf.data.examples import Examples, Splits, hold_out
 from end2_tf.data.streams import Stream
 from end2_tf.errors import DataError, suggestion
@@ -45,6 +45,7 @@ def load(
     pixel_scale: Annotated[float, Field(gt=0)] | None = None,
     test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2,
     lazily: bool = False,
+    wanted: Sequence[str] = (),
 ) -> Splits:
     """Reads the file or folder.
 
@@ -56,6 +57,8 @@ def load(
         test_fraction: Share of each class that becomes the test split, for folders that have none.
         lazily: Whether inputs stay in the file or folder until they are asked for. Those of an .npz must be uint8
             images or float32 features then, and are best not compressed.
+        wanted: Splits of which the first that is there is read alone from an .npz; none: all. Of a folder all are:
+            together they say whether its images are grey.
 
     Raises:
         DataError: something is missing or can't be used; the message says what and where.
@@ -63,7 +66,7 @@ def load(
     place = _place(path)
     if place.is_dir():
         return _from_folder(place, image_size, test_fraction, seed, lazily)
-    return _from_npz(place, pixel_scale, lazily)
+    return _from_npz(place, pixel_scale, lazily, wanted)
 
 
 def fingerprint(*, path: str | None, **options: Any) -> str:
@@ -89,13 +92,17 @@ def _place(path: str | None) -> Path:
     return place
 
 
-def _from_npz(path: Path, pixel_scale: float | None, lazily: bool) -> Splits:
-    wanted = [name for pair in _ARRAYS.values() for name in pair]
-    kept = npz.headers(path, [x for x, _ in _ARRAYS.values()]) if lazily else {}
+def _from_npz(path: Path, pixel_scale: float | None, lazily: bool, wanted: Sequence[str]) -> Splits:
+    known = [name for pair in _ARRAYS.values() for name in pair]
+    there = npz.names(path)
+    chosen = sources.chosen((split for split, pair in _ARRAYS.items() if set(pair) & set(there)), wanted)
+    pairs = {split: _ARRAYS[split] for split in chosen}
+    kept = npz.headers(path, [x for x, _ in pairs.values()]) if lazily else {}
     streams = {x: _stream(path, x, header) for x, header in kept.items()}
-    arrays = npz.read(path, [name for name in (*wanted, "class_names") if name not in streams])
+    read = [name for pair in pairs.values() for name in pair if name not in streams]
+    arrays = npz.read(path, [*read, "class_names"])
     splits = {}
-    for split, (x, y) in _ARRAYS.items():
+    for split, (x, y) in pairs.items():
         labels = _labels(arrays[y], f"{path}: {y}") if y in arrays else None
         if x in streams:
             splits[split] = Examples(streams[x], labels)
@@ -103,9 +110,8 @@ def _from_npz(path: Path, pixel_scale: float | None, lazily: bool) -> Splits:
             splits[split] = Examples(as_inputs(arrays.pop(x), pixel_scale, f"{path}: {x}"), labels)
         elif y in arrays:
             raise DataError(f"{path} has {y} but no {x}. Add {x}, or leave {y} out.")
-    if "train" not in splits and "test" not in splits:
-        there = npz.names(path)
-        near = next((text for name in there if (text := suggestion(name.lower(), wanted))), "")
+    if not {"x_train", "x_test"} & set(there):
+        near = next((text for name in there if (text := suggestion(name.lower(), known))), "")
         raise DataError(
             f"{path} has neither x_train nor x_test (arrays: {texts.listed(there)}). {near}"
             "Rename: np.savez_compressed(path, x_train=…, y_train=…, x_test=…, y_test=…)."

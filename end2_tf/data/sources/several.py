@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -28,6 +29,7 @@ def load(
     validation_fraction: float,
     size: Annotated[int, Field(ge=8, le=512)] = 32,
     channels: Literal[1, 3] = 3,
+    wanted: Sequence[str] = (),
 ) -> Splits:
     """Returns the train splits of all sources one after the other, and so the test splits; without labels.
 
@@ -40,6 +42,7 @@ def load(
         validation_fraction: As those sources'.
         size: Height and width that all images are brought to.
         channels: 1 grey, 3 colour.
+        wanted: Splits of which those sources read the first that they have; none: all.
 
     Raises:
         ConfigError: none is named, or an entry isn't a source.
@@ -48,7 +51,11 @@ def load(
     there: dict[str, list[np.ndarray]] = {"train": [], "test": []}
     for reader in parts(of=of, field=field):
         splits = reader.load(
-            data_dir=data_dir, download=download, seed=seed, validation_fraction=validation_fraction
+            data_dir=data_dir,
+            download=download,
+            seed=seed,
+            validation_fraction=validation_fraction,
+            wanted=[name for name in wanted if name in there],
         ).named()
         for name, found in there.items():
             if name in splits:

@@ -15,7 +15,7 @@ import socket
 import types
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,7 +23,7 @@ import numpy as np
 from pydantic import Field
 
 from end2_tf import registry
-from end2_tf.data import images, shards
+from end2_tf.data import images, shards, sources
 from end2_tf.data.examples import Examples, Splits, hold_out
 from end2_tf.data.streams import Stream
 from end2_tf.errors import DataError, suggestion
@@ -46,6 +46,7 @@ def load(
     image_size: Annotated[int, Field(ge=1, le=4096)] | None = None,
     test_fraction: Annotated[float, Field(gt=0, lt=1)] | None = None,
     lazily: bool = False,
+    wanted: Sequence[str] = (),
 ) -> Splits:
     """Reads a set's train, validation and test splits, those that it has.
 
@@ -60,6 +61,7 @@ def load(
         image_size: Height and width to resize to; needed where the set's images differ in size.
         test_fraction: Share of each class that becomes the test split, where the set has one split alone.
         lazily: Whether images stay in the set's files until they are asked for.
+        wanted: Splits of which the first that is there is read alone; none: all. What is to be divided is read anyway.
 
     Raises:
         DataError: the set isn't there, isn't one of images, or is damaged.
@@ -69,22 +71,23 @@ def load(
     folder = _folder(name, data_dir)
     builder = _builder(folder)
     image_key, label_key = _keys(builder, name)
-    found: dict[str, Examples] = {}
-    for split in ("train", "validation", "test"):
-        if split in builder.info.splits:
-            reader = _Split(builder, name, split, image_key, label_key, image_size)
-            found[split] = reader.lazily() if lazily else reader.at_once()
-    if not found:
-        there = ", ".join(builder.info.splits) or "none"
+    there = {split: split for split in ("train", "validation", "test") if split in builder.info.splits}
+    if not there:
+        others = ", ".join(builder.info.splits) or "none"
         raise DataError(
-            f"TFDS set {name!r} has no split called train, validation or test (there: {there}). Choose another set."
+            f"TFDS set {name!r} has no split called train, validation or test (there: {others}). Choose another set."
         )
     class_names = tuple(builder.info.features[label_key].names or ()) if label_key else ()
-    if "test" not in found and "validation" in found:
-        found["test"] = found.pop("validation")
-    if len(found) == 1 and test_fraction is not None and label_key:
+    if "test" not in there and "validation" in there:
+        there["test"] = there.pop("validation")
+    share = test_fraction if len(there) == 1 and label_key else None
+    found = {}
+    for split in sources.chosen(there, wanted if share is None else ()):
+        reader = _Split(builder, name, there[split], image_key, label_key, image_size)
+        found[split] = reader.lazily() if lazily else reader.at_once()
+    if share is not None:
         (only,) = found.values()
-        found["train"], found["test"] = hold_out(only, test_fraction, seed)
+        found["train"], found["test"] = hold_out(only, share, seed)
     return Splits(found.get("train"), found.get("validation"), found.get("test"), class_names)
 
 

@@ -40,6 +40,22 @@ def load(path, seed=0, **options):
     return own_data.load(path=str(path), seed=seed, **options)
 
 
+@pytest.mark.parametrize("lazily", [False, True])
+def test_a_wanted_split_of_an_npz_is_read_alone(tmp_path, fashion, lazily):
+    path = save(tmp_path / "x.npz", **fashion, x_val=fashion["x_test"][:3], y_val=fashion["y_test"][:3])
+    whole = load(path, lazily=lazily)
+    for wanted, given in ((["test", "train"], "test"), (["train"], "train"), (["validation", "train"], "validation")):
+        splits = load(path, lazily=lazily, wanted=wanted)
+        ((split, examples),) = splits.named().items()
+        assert split == given
+        assert_array_equal(np.asarray(examples.labels), whole.named()[given].labels)
+        inputs, others = (each.inputs.array() if lazily else each.inputs for each in (examples, whole.named()[given]))
+        assert_array_equal(inputs, others)
+        assert splits.class_names == whole.class_names
+    np.savez(tmp_path / "train.npz", x_train=fashion["x_train"])
+    assert list(load(tmp_path / "train.npz", wanted=["test", "train"]).named()) == ["train"]
+
+
 # Arrays
 
 

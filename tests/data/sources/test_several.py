@@ -22,6 +22,22 @@ def test_sources_follow_one_another_in_one_shape():
     np.testing.assert_array_equal(made.train.inputs[6:], alone.train.inputs)
 
 
+def test_sources_read_what_is_wanted(tmp_path):
+    np.savez(tmp_path / "x.npz", x_train=np.zeros((5, 28, 28), np.uint8))
+    only_train = {"name": "own_data", "options": {"path": str(tmp_path / "x.npz")}}
+    both = np.zeros((2, 28, 28), np.uint8)
+    np.savez(tmp_path / "both.npz", x_train=both, x_val=both, x_test=both + 1)
+    complete = {"name": "own_data", "options": {"path": str(tmp_path / "both.npz")}}
+    for wanted, sizes in (
+        (["test", "train"], {"train": 5, "test": 2}),  # the first that each has
+        (["train"], {"train": 7}),
+        (["validation", "train"], {"train": 7}),  # there is no validation split of several
+        ([], {"train": 7, "test": 2}),
+    ):
+        made = reader([only_train, complete]).load(data_dir=None, download=False, seed=0, wanted=wanted)
+        assert {name: len(examples) for name, examples in made.named().items()} == sizes
+
+
 def test_fingerprint_follows_the_sources_and_the_shape():
     prints = {
         reader(of, size=size).fingerprint(data_dir=None)

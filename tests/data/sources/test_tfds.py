@@ -118,6 +118,64 @@ def test_validation_serves_as_test(root):
     assert splits.validation is None
 
 
+@pytest.fixture
+def decoded(monkeypatch):
+    """Names of the splits whose images are read."""
+    names, original = [], source._Split.at_once
+
+    def counted(self):
+        names.append(self._split)
+        return original(self)
+
+    monkeypatch.setattr(source._Split, "at_once", counted)
+    return names
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted", "read", "given"),
+    [
+        ("toy_pets", ["test", "train", "validation"], ["test"], "test"),
+        ("toy_pets", ["train"], ["train"], "train"),
+        ("toy_pets", ["validation", "train"], ["train"], "train"),
+        ("toy_val", ["test", "train"], ["validation"], "test"),  # whose place it takes
+        ("toy_val", ["validation", "train"], ["train"], "train"),
+        ("toy_train", ["test", "train"], ["train"], "train"),
+    ],
+)
+def test_a_wanted_split_is_read_alone(root, decoded, name, wanted, read, given):
+    whole = load(name, root).named()
+    decoded.clear()
+    ((split, examples),) = load(name, root, wanted=wanted).named().items()
+    assert decoded == read
+    assert split == given
+    assert_array_equal(examples.inputs, whole[given].inputs)
+    assert_array_equal(examples.labels, whole[given].labels)
+    lazy = load(name, root, wanted=wanted, lazily=True).named()
+    assert list(lazy) == [given]
+    assert_array_equal(lazy[given].inputs.array(), examples.inputs)
+
+
+def test_a_set_is_divided_whichever_split_is_wanted(root):
+    for name in ("toy_train", "toy_test"):
+        whole = load(name, root, test_fraction=0.25)
+        for wanted in (["test"], ["train"]):
+            again = load(name, root, test_fraction=0.25, wanted=wanted)
+            assert_array_equal(again.train.inputs, whole.train.inputs)
+            assert_array_equal(again.test.inputs, whole.test.inputs)
+
+
+def test_what_is_tested_on_needs_no_memory_for_train(root, decoded):
+    fog = {"of": "toy_pets", "kind": "jpeg", "quality": 50}
+    several = {"of": ["toy_pets"], "size": 8}
+    for name, options in (("toy_pets", {}), ("corrupted", fog), ("several", several)):
+        reader = sources.find(name, field="data.ood.x", options=options)
+        reader.load(data_dir=str(root), download=False, seed=0, wanted=["test", "train", "validation"])
+    assert decoded == ["test"] * 3
+    held_out = sources.find("corrupted", field="data.ood.x", options={**fog, "split": "validation"})
+    held_out.load(data_dir=str(root), download=False, seed=0, validation_fraction=0.2)
+    assert decoded[3:] == ["train"]
+
+
 def test_test_split_on_request(root):
     assert load("toy_train", root).test is None
     splits = load("toy_train", root, test_fraction=0.2)
