@@ -7,6 +7,7 @@ inputs with `shard_rows`: these are shards in the workdir. Nothing here imports 
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 import json
@@ -120,11 +121,15 @@ def load(
         *((reader, "an OOD set") for reader in ood.values()),
         *((reader, "a shifted set") for reader in shifted.values()),
     ):
-        if _overlap(reader, in_domain, data_dir):
+        if _shared(reader, in_domain, data_dir):
             how = "is" if reader.parts() == [reader] else "has in it"
             raise ConfigError(
                 f"{reader} {how} the in-domain set itself, so it can't be {what}. Name another set there."
             )
+    also_auxiliary = {
+        name: _shared(reader, auxiliary, data_dir) if auxiliary else [] for name, reader in (ood | shifted).items()
+    }
+    _check_divided_alike(also_auxiliary)
     lazily = config.shard_rows is not None
     if lazily and not in_domain.is_lazy:
         raise ConfigError(
@@ -161,8 +166,7 @@ def load(
             sets[name] = Examples(labelled[name].inputs)
             continue
         splits = read_whole(reader, wanted=_OOD_SPLITS)
-        is_auxiliary = auxiliary is not None and _overlap(reader, auxiliary, data_dir)
-        sets[name] = _limit(_ood(splits, reader, shape, is_auxiliary), config.max_test, seed)
+        sets[name] = _limit(_ood(splits, reader, shape, bool(also_auxiliary[name])), config.max_test, seed)
     return DataSet(
         train=known.sets["train"],
         validation=known.sets["validation"],
@@ -243,21 +247,39 @@ def _find(
     return in_domain, auxiliary, ood, shifted
 
 
-def _overlap(one: sources.Reader, other: sources.Reader, data_dir: str | None) -> bool:
-    """Returns whether two sources, or sources that they are made of, are the same."""
-    return any(_is_same(part, another, data_dir) for part in one.parts() for another in other.parts())
+def _shared(
+    one: sources.Reader, other: sources.Reader, data_dir: str | None
+) -> list[tuple[sources.Reader, sources.Reader]]:
+    """Returns those of two sources, or of what they are made of, that are the same, in pairs."""
+    return [(part, same) for part in one.parts() for same in other.parts() if _is_same(part, same, data_dir)]
 
 
 def _is_same(one: sources.Reader, other: sources.Reader, data_dir: str | None) -> bool:
+    """Returns whether two sources have the same examples, in whatever shape: of files options choose no others."""
+    place = one.location(data_dir=data_dir)
+    if place is not None and place == other.location(data_dir=data_dir):
+        return True
     # Digests are compared only within one source: they need the data to be there, which `load` may yet arrange.
     if one.module is not other.module:
         return False
     if (one.name, one.path, one.options) == (other.name, other.path, other.options):
         return True
+    alike = other if place is None else dataclasses.replace(other, options=one.options)
     try:
-        return one.fingerprint(data_dir=data_dir) == other.fingerprint(data_dir=data_dir)
+        return one.fingerprint(data_dir=data_dir) == alike.fingerprint(data_dir=data_dir)
     except DataError:
         return False
+
+
+def _check_divided_alike(also_auxiliary: dict[str, list[tuple[sources.Reader, sources.Reader]]]) -> None:
+    """Raises ConfigError where a test split may be drawn from what the auxiliary set has in its train split."""
+    for tested, trained in (pair for pairs in also_auxiliary.values() for pair in pairs):
+        share, other_share = (reader.options.get("test_fraction") for reader in (tested, trained))
+        if tested.module is not trained.module or share != other_share:
+            raise ConfigError(
+                f"{tested} has the files of {trained}, but divides them otherwise, and would be tested on what that "
+                "trains on. Give both the same source and test_fraction, or name another set for one of them."
+            )
 
 
 def _in_domain(splits: Splits, reader: sources.Reader, config: configuration.Data, seed: int) -> Loaded:

@@ -13,13 +13,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
+from PIL import Image
 
 import end2_tf
+from end2_tf import config as configuration
+from end2_tf import grid, registry
 from end2_tf.config import Data, Source
-from end2_tf.data import dataset
+from end2_tf.data import dataset, sources
 from end2_tf.data.dataset import DataSet
 from end2_tf.data.examples import Examples
 from end2_tf.errors import ConfigError, DataError
+from end2_tf.studies import _ood
 
 FASHION = Path(__file__).parents[1] / "fixtures" / "fashion_mnist_30.npz"
 SMALL = {"num_per_class": 40, "num_validation_per_class": 10, "num_test_per_class": 30}
@@ -228,6 +232,84 @@ def test_in_domain_set_is_no_ood_set(tmp_path):
     with pytest.raises(ConfigError, match=r"data\.ood\.copy 'own_data' is the in-domain set itself"):
         load(fashion(ood={"copy": own(copy)}))
     load(Data(options=SMALL, ood={"noisier": Source(name="spirals", options={"noise": 1.0})}))
+
+
+@pytest.mark.parametrize("field", ["auxiliary", "ood", "shifted"])
+def test_in_domain_set_is_known_whatever_its_options(tmp_path, field):
+    def refused(other):
+        with pytest.raises(ConfigError, match=rf"data\.{field}.* is the in-domain set itself"):
+            load(fashion(**{field: other if field == "auxiliary" else {"same": other}}))
+
+    (tmp_path / "link.npz").symlink_to(FASHION)
+    for path in (FASHION, f"{FASHION.parent}/../{FASHION.parent.name}/{FASHION.name}", tmp_path / "link.npz"):
+        refused(Source("own_data", {"path": str(path), "pixel_scale": 1.0}))
+    copy = shutil.copy(FASHION, tmp_path / "copy.npz")
+    refused(Source("own_data", {"path": str(copy), "test_fraction": 0.5}))
+    refused(Source("images", {"path": str(FASHION)}))  # whichever source reads the files
+
+
+def pictures(folder, num=6):
+    folder.mkdir(parents=True)
+    for number, image in enumerate(np.random.default_rng(num).integers(0, 256, (num, 8, 8), np.uint8)):
+        Image.fromarray(image).save(folder / f"{number}.png")
+    return folder
+
+
+@pytest.mark.parametrize("options", [{"num": 3}, {"size": 8}, {"channels": 3}])
+def test_auxiliary_images_are_no_ood_images_in_another_shape(tmp_path, options):
+    folder = str(pictures(tmp_path / "flat"))
+    auxiliary = Source("images", {"path": folder})
+    for path in (folder, shutil.copytree(folder, tmp_path / "copy")):
+        with pytest.raises(ConfigError, match=r"data\.ood\.x 'images' would be tested on its train split"):
+            load(fashion(auxiliary=auxiliary, ood={"x": Source("images", {"path": str(path), **options})}))
+    other = str(pictures(tmp_path / "other", 5))
+    assert load(fashion(auxiliary=auxiliary, ood={"x": Source("images", {"path": other, **options})})).ood
+    for split in ("train", "test"):
+        pictures(tmp_path / "both" / split, 4)
+    both = {"path": str(tmp_path / "both")}
+    with pytest.warns(UserWarning, match="is also the auxiliary set: its test split is unseen"):
+        load(fashion(auxiliary=Source("images", both), ood={"x": Source("images", {**both, **options})}))
+
+
+@pytest.mark.parametrize("field", ["ood", "shifted"])
+def test_a_set_is_not_divided_twice(tmp_path, field):
+    for name, num in (("a", 6), ("b", 4)):
+        pictures(tmp_path / "classes" / name, num)
+    path = {"path": str(tmp_path / "classes")}
+    auxiliary = Source("own_data", {**path, "test_fraction": 0.5})
+    with pytest.warns(UserWarning, match="its test split is unseen"):
+        data = load(fashion(auxiliary=auxiliary, ood={"x": auxiliary}))
+    shown, unseen = ({image.tobytes() for image in part.inputs} for part in (data.auxiliary, data.ood["x"]))
+    assert not shown & unseen
+    for other in (Source("own_data", {**path, "test_fraction": 0.6}), Source("images", path)):
+        with pytest.raises(
+            ConfigError, match=rf"data\.{field}\.x '{other.name}' has the files of data\.auxiliary 'own_d"
+        ):
+            load(fashion(auxiliary=auxiliary, **{field: {"x": other}}))
+
+
+def test_published_experiments_and_studies_keep_their_sets_apart(tmp_path, monkeypatch):
+    published = list(registry.experiments().values())
+    published += [configuration.override(each, each.smoke) for each in published]
+    published += [
+        configuration.override(each, _ood.of(each)) for each in published
+    ]  # as studies of any experiment see it
+    studies = [grid.find(name) for name in registry.studies()]
+    for study in studies:
+        published += grid.experiments(study).values() if isinstance(study, grid.Study) else []
+    sets = {configuration.digest(each.data): each.data for each in published}
+
+    class ReadError(Exception):
+        pass
+
+    def read(*args, **kwargs):
+        raise ReadError
+
+    monkeypatch.setattr(sources.Reader, "load", read)
+    assert len(sets) > 15
+    for data in sets.values():
+        with pytest.raises(ReadError):  # they passed
+            dataset.load(data, data_dir=str(tmp_path), download=False, seed=0)
 
 
 def test_auxiliary_set_as_ood_set(tmp_path):

@@ -11,7 +11,9 @@ other arguments: their defaults and annotations (`Annotated[float, Field(gt=0)]`
 can fetch its data has a third function, `download(*, field, name, path, data_dir, **options)`, which does nothing if
 they are there. `field` is where the config names the source; one that reads another needs it for messages.
 `validation_fraction` is the share of an in-domain train split without its own validation split that is held out. A
-source that can read its inputs some at a time takes `lazily`, and gives a `Stream` where that is true.
+source that can read its inputs some at a time takes `lazily`, and gives a `Stream` where that is true. One that can
+read a split without the others takes `wanted`; see `chosen`. One that reads files elsewhere than at its `path` has
+`location(*, name, path, data_dir)`, by which it is known again, whatever its options.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ import inspect
 import typing
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -92,6 +95,14 @@ class Reader:
         """Fetches the data where the source can and they aren't there yet."""
         if hasattr(self.module, "download"):
             self.module.download(**_accepted(self.module.download, self._context(data_dir) | self.options))
+
+    def location(self, *, data_dir: str | None) -> Path | None:
+        """Returns the file or folder that the source reads, there or not; None where its options make its examples."""
+        if hasattr(self.module, "location"):
+            found = self.module.location(**_accepted(self.module.location, self._context(data_dir)))
+        else:
+            found = Path(self.path).expanduser() if self.path else None
+        return None if found is None else found.resolve()
 
     def severity(self) -> tuple[str, int] | None:
         """Returns the shift that the source is and its degree, from 1; None where it isn't one of several degrees."""

@@ -112,6 +112,15 @@ def fingerprint(*, name: str, data_dir: str | None, **options: Any) -> str:
     return digest.hexdigest()
 
 
+def location(*, name: str, data_dir: str | None) -> Path:
+    """Returns the folder of the set's versions, there or not: that of its config, of the only one if none is named."""
+    base, config, _ = _parts(name)
+    folder = root_of(data_dir) / base
+    if config is None and not _versions(folder) and len(configs := _configs(folder)) == 1:
+        (config,) = configs
+    return folder / config if config else folder
+
+
 def severity(*, name: str) -> tuple[str, int] | None:
     """Returns the shift and its severity of sets like `cifar10_corrupted/fog_3`, None for others."""
     base, config, _ = _parts(name)
@@ -146,25 +155,23 @@ def _parts(name: str) -> tuple[str, str | None, str | None]:
 
 def _folder(name: str, data_dir: str | None) -> Path:
     """Returns the folder of the set's prepared version, the newest unless the name says which."""
-    root = root_of(data_dir)
     base, config, version = _parts(name)
-    place = root / base
-    if not place.is_dir():
-        raise DataError(_missing(name, base, root))
-    if config is None and not _versions(place):
-        configs = sorted(path.name for path in place.iterdir() if path.is_dir() and _versions(path))
-        if len(configs) > 1:
-            raise DataError(
-                f"TFDS set {name!r} has several configs in {place}: {', '.join(configs)}. Write {base}/{configs[0]}."
-            )
-        config = configs[0] if configs else None
-    place = place / config if config else place
+    place = location(name=name, data_dir=data_dir)
     versions = _versions(place)
+    if config is None and not versions and (configs := _configs(place)):
+        raise DataError(
+            f"TFDS set {name!r} has several configs in {place}: {', '.join(configs)}. Write {base}/{configs[0]}."
+        )
     if version is not None:
         versions = [v for v in versions if v.name == version]
     if not versions:
-        raise DataError(_missing(name, base, root))
+        raise DataError(_missing(name, base, root_of(data_dir)))
     return versions[-1]
+
+
+def _configs(place: Path) -> list[str]:
+    """Returns a set's configs that are there, by name."""
+    return sorted(path.name for path in place.iterdir() if _versions(path)) if place.is_dir() else []
 
 
 def _versions(place: Path) -> list[Path]:

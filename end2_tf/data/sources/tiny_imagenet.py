@@ -96,9 +96,14 @@ def fingerprint(*, path: str | None, data_dir: str | None, **options: Any) -> st
     return digest.hexdigest()
 
 
+def location(*, path: str | None, data_dir: str | None) -> Path:
+    """Returns the folder, there or not."""
+    return Path(path).expanduser() if path else tfds.root_of(data_dir) / NAME
+
+
 def _place(path: str | None, data_dir: str | None) -> Path:
     """Returns the folder, if its parts are there."""
-    place = Path(path).expanduser() if path else tfds.root_of(data_dir) / NAME
+    place = location(path=path, data_dir=data_dir)
     if not place.is_dir():
         where = "path" if path else "--data_dir or the option path"
         raise DataError(

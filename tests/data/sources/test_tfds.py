@@ -373,6 +373,29 @@ def test_same_set_under_two_names_is_the_same(root):
         dataset.load(config, data_dir=str(root), download=False, seed=0)
 
 
+def test_one_set_in_another_shape_or_version_is_the_same(root, tmp_path):
+    shutil.copytree(root / "toy_pets", tmp_path / "toy_pets" / "plain")
+    shutil.copytree(root / "toy_val", tmp_path / "toy_val")
+    shutil.copytree(root / "toy_train", tmp_path / "toy_train")
+    shutil.copytree(tmp_path / "toy_pets" / "plain" / "1.0.0", tmp_path / "toy_pets" / "plain" / "1.1.0")
+    for other in (
+        Source("toy_pets", {"image_size": 8}),
+        Source("toy_pets:1.0.0"),
+        Source("toy_pets/plain", {"test_fraction": 0.5}),
+    ):
+        for sets in ({"auxiliary": other}, {"ood": {"x": other}}, {"shifted": {"x": other}}):
+            with pytest.raises(ConfigError, match="is the in-domain set itself"):
+                dataset.load(Data(name="toy_pets", **sets), data_dir=str(tmp_path), download=False, seed=0)
+    config = Data(name="toy_pets", auxiliary=Source("toy_val"), ood={"x": Source("toy_val", {"image_size": 8})})
+    with pytest.warns(UserWarning, match="is also the auxiliary set: its test split is unseen"):
+        dataset.load(config, data_dir=str(tmp_path), download=False, seed=0)
+    halves = Source("toy_train", {"test_fraction": 0.5})
+    for others in ({}, {"test_fraction": 0.4}):
+        config = Data(name="toy_pets", auxiliary=halves, ood={"x": Source("toy_train", others)})
+        with pytest.raises(ConfigError, match=r"data\.ood\.x 'toy_train' has the files of data\.auxiliary 'toy_train'"):
+            dataset.load(config, data_dir=str(tmp_path), download=False, seed=0)
+
+
 @needs_real_data("mnist", "not_mnist", "fashion_mnist")
 def test_grey_sets_under_each_other():
     config = Data(name="mnist", ood={"letters": Source(name="not_mnist")})
