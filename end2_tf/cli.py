@@ -61,7 +61,7 @@ def _main(argv: Sequence[str]) -> Answer:
         return Answer(help_text(), {"flags": {name: FLAGS[name].help for group in GROUPS.values() for name in group}})
     if command == "list":
         return listing()
-    if FLAGS.json and command == SERVE:
+    if FLAGS.json and FLAGS.stage == SERVE:
         raise ConfigError(f"--json is given, but --stage={SERVE} serves until it is stopped. Leave --json out.")
     from end2_tf import commands
 

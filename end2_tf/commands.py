@@ -25,6 +25,7 @@ from end2_tf.progress import Progress
 if TYPE_CHECKING:
     from end2_tf import stages, workers
     from end2_tf.placement import Launch
+    from end2_tf.serving.catalogue import Model
     from end2_tf.tasks import Task, Trainer
     from end2_tf.workdir import Workdir
 
@@ -74,14 +75,16 @@ _NEXT |= {"export": "serve"}
 def _next(stage: str, experiment: Experiment) -> str:
     """Returns the command that goes on from this one, with another stage, for people."""
     kept: list[str] = []
+    used = flags.COMMANDS["serve_run" if stage == "serve" else "run"][1] - {"stage"}
     given = iter(flags.given())
     for part in given:
         name, is_whole, value = part.lstrip("-").partition("=")
-        takes_one = not is_whole and not isinstance(FLAGS[name.removeprefix("no")].value, bool)
+        name = name.removeprefix("no")
+        takes_one = not is_whole and not isinstance(FLAGS[name].value, bool)
         whole = [part, *([next(given)] if takes_one else [])]
         setting = value if is_whole else whole[-1]
         is_of_run = stage == "serve" and name == "set" and not setting.startswith("serving.")
-        if name not in ("stage", "json", "quiet") and not is_of_run:
+        if name in used and not is_of_run:
             kept += whole
     methods = experiment.student.methods
     if stage == "export" and not {"single", "ensemble", *methods} >= set(experiment.export.models):
@@ -134,13 +137,8 @@ def _run_workers(strategy: distribution.Strategy, chosen: tuple[str, ...]) -> An
 
 def resolve() -> stages.Run:
     """Builds the run that the flags ask for; raises ConfigError for anything that can't be."""
-    experiments = registry.experiments()
-    name = FLAGS.experiment
-    if name is None:
-        raise ConfigError(f"--experiment is missing. Experiments: {', '.join(sorted(experiments))}. See --help.")
-    if name not in experiments:
-        raise ConfigError(unknown("--experiment", name, "an experiment", experiments, "See --list."))
-    experiment = experiments[name]
+    name = _experiment()
+    experiment = registry.experiments()[name]
     if not isinstance(experiment, config.Experiment):
         raise ConfigError(f"experiment {name!r} is no end2_tf.config.Experiment. Change its file.")
     if FLAGS.smoke:
@@ -149,6 +147,16 @@ def resolve() -> stages.Run:
     if FLAGS.seed is not None:
         experiment = config.override(experiment, {"seed": FLAGS.seed})
     return _run(name, experiment, _root(name), shlex.join(["python", "main.py", *flags.given()]))
+
+
+def _experiment() -> str:
+    """Returns --experiment; raises ConfigError where there is none of that name."""
+    experiments, name = registry.experiments(), FLAGS.experiment
+    if name is None:
+        raise ConfigError(f"--experiment is missing. Experiments: {', '.join(sorted(experiments))}. See --help.")
+    if name not in experiments:
+        raise ConfigError(unknown("--experiment", name, "an experiment", experiments, "See --list."))
+    return str(name)
 
 
 def _root(name: str) -> Workdir:
@@ -344,13 +352,47 @@ def compare() -> Answer:
 
 
 def serve() -> Answer:
-    """Serves exported models until it is told to stop."""
+    """Serves published models until it is told to stop."""
+
+    def find() -> list[Model]:
+        from end2_tf.zoo import served
+
+        names = [part.strip() for part in (FLAGS.zoo or "").split(",") if part.strip()]
+        return served.models(names, FLAGS.zoo_dir)
+
+    return _serve(find)
+
+
+def serve_models() -> Answer:
+    """Serves the models of a folder or of a models.config."""
+
+    def find() -> list[Model]:
+        from end2_tf.serving import catalogue
+
+        path = Path(FLAGS.models)
+        return catalogue.find(path) if path.is_dir() else catalogue.read(path)
+
+    return _serve(find)
+
+
+def serve_run() -> Answer:
+    """Serves what a run has exported."""
+
+    def find() -> list[Model]:
+        from end2_tf.serving import catalogue
+
+        return catalogue.find(_root(_experiment()).path / "export")
+
+    return _serve(find)
+
+
+def _serve(find: Callable[[], list[Model]]) -> Answer:
     import logging
 
-    from end2_tf.serving import catalogue, settings
+    from end2_tf.serving import settings
 
     how = settings.build(FLAGS.port, FLAGS.grpc_port, list(FLAGS["set"].value or []))
-    models = _served(catalogue)
+    models = find()
     _start_tensorflow(FLAGS.deterministic)
     with missing_extra("serve"):
         from end2_tf.serving import server
@@ -360,22 +402,6 @@ def serve() -> Answer:
     server.LOG.setLevel(logging.WARNING if FLAGS.quiet else logging.INFO)
     server.serve(models, how, say=_say)
     return Answer()
-
-
-def _served(catalogue: Any) -> list[Any]:
-    """Returns the models that the flags name: published ones, those of a folder or of a models.config, or a run's."""
-    given = [name for name in ("zoo", "models", "experiment") if FLAGS[name].value is not None]
-    if len(given) > 1:
-        raise ConfigError(f"--{given[0]} and --{given[1]} were both given. Serve the models of one.")
-    if FLAGS.models is not None:
-        path = Path(FLAGS.models)
-        return catalogue.find(path) if path.is_dir() else catalogue.read(path)
-    if FLAGS.experiment is not None:
-        return catalogue.find(resolve().root.path / "export")
-    from end2_tf.zoo import served
-
-    names = [part.strip() for part in (FLAGS.zoo or "").split(",") if part.strip()]
-    return served.models(names, FLAGS.zoo_dir)
 
 
 def query() -> Answer:

@@ -127,12 +127,15 @@ GROUPS = {
 _RUNS = {"experiment", "set", "smoke", "seed", "deterministic", "workdir", "data_dir", "download"}
 _TRAINS = {"jobs", "strategy", "launcher", "ray_address", "zoo_dir", "describe"}
 _PREDICTS = {"zoo", "input", "output", "deterministic"}
+_SERVES = {"stage", "set", "port", "grpc_port", "deterministic"}
 
 COMMANDS: dict[str, tuple[str, set[str]]] = {  # by name: how it is asked for, and the flags that it has a use for
     "list": ("--list", {"list"}),
     "compare": ("--compare", {"compare", "output"}),
     "study": ("--study", {"study", "stage", *_RUNS, *_TRAINS}),
-    "serve": (f"--stage={SERVE}", {"stage", "zoo", "models", "port", "grpc_port", *_RUNS, *_TRAINS}),
+    "serve": (f"--stage={SERVE}", {"zoo", "zoo_dir", *_SERVES}),
+    "serve_models": (f"--stage={SERVE} --models", {"models", *_SERVES}),
+    "serve_run": (f"--stage={SERVE} --experiment", {"experiment", "workdir", "smoke", *_SERVES}),
     "query": (f"--stage={QUERY}", {"stage", "server", *_PREDICTS}),
     "predict": ("--zoo", {"zoo_dir", *_PREDICTS}),
     "write_inputs": ("--write_inputs", {"write_inputs", *_RUNS, *_TRAINS} - {"describe"}),
@@ -188,6 +191,10 @@ def _command() -> str:
         return "compare"
     if FLAGS.study is not None:
         return "study"
+    if FLAGS.stage == SERVE and FLAGS.models is not None:
+        return "serve_models"
+    if FLAGS.stage == SERVE and FLAGS.experiment is not None:
+        return "serve_run"
     if FLAGS.stage in SERVING:
         return str(FLAGS.stage)
     if FLAGS.zoo is not None:

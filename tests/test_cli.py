@@ -232,6 +232,8 @@ def test_what_is_exported_next_is_there(methods, more):
 
 def test_what_is_served_next_takes_settings_of_the_server_alone():
     given = ["--set", "student.epochs=2", "--smoke", "--set=serving.port=0", "--quiet", "--set=export.coverage=0.8"]
+    given += ["--seed", "3", "--jobs=2", "--nodownload", "--data_dir=x"]
     flags.read(["main.py", "--stage=export", "--experiment=spirals_mlp_end2", *given])
     expected = "python main.py --stage=serve --experiment=spirals_mlp_end2 --smoke --set=serving.port=0"
     assert commands._next("serve", config.Experiment()) == expected
+    assert flags.read(expected.split()[1:]) == "serve_run"

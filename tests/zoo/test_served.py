@@ -8,6 +8,7 @@ from tensorflow_serving.config import model_server_config_pb2
 
 from end2_tf import cli
 from end2_tf.errors import ConfigError, ZooError
+from end2_tf.serving import server
 from end2_tf.zoo import publish, served
 
 STUDENT, OTHER = "fashion_mnist_cnn_end2_aux", "spirals_mlp_end2_aux"
@@ -64,7 +65,12 @@ def test_what_isnt_there(exported_zoo, zoo_dir, capsys):
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["--zoo=a", "--models=b"], "--zoo and --models were both given. Serve the models of one."),
+        (
+            ["--zoo=a", "--models=b"],
+            "--zoo is given, but --stage=serve --models has no use for it. Leave it out; it is",
+        ),
+        (["--zoo=a", "--experiment=b"], "--zoo is given, but --stage=serve --experiment has no use for it."),
+        (["--experiment=b"], "--experiment is 'b', which isn't an experiment."),
         (["--models=nowhere.config"], "nowhere.config is missing. Name a models.config, or a folder."),
         (["--set", "serving.max_batch=3"], "--set is 'serving.max_batch', which isn't a setting. Did you mean "),
         (["--set", "student.epochs=3"], "--set is 'student.epochs', which isn't a setting."),
@@ -75,6 +81,17 @@ def test_what_isnt_there(exported_zoo, zoo_dir, capsys):
 def test_flags_of_a_server(args, message, capsys):
     assert cli.main(["main.py", "--stage=serve", *args]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_runs_models_are_served_with_settings(monkeypatch, tmp_path):
+    (tmp_path / "export" / "net" / "1").mkdir(parents=True)
+    (tmp_path / "export" / "net" / "1" / "saved_model.pb").write_bytes(b"")
+    asked = {}
+    monkeypatch.setattr(server, "serve", lambda models, how, **_: asked.update(models=models, how=how))
+    args = ["--experiment=spirals_mlp_end2", f"--workdir={tmp_path}", "--set", "serving.max_batch_size=3"]
+    assert cli.main(["main.py", "--stage=serve", *args]) == 0
+    assert [model.name for model in asked["models"]] == ["net"]
+    assert asked["how"].max_batch_size == 3
 
 
 @pytest.mark.parametrize("flag", ["--port=1", "--models=x", "--server=http://x"])
