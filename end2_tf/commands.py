@@ -84,7 +84,8 @@ def _next(stage: str, experiment: Experiment) -> str:
         whole = [part, *([next(given)] if takes_one else [])]
         setting = value if is_whole else whole[-1]
         is_of_run = stage == "serve" and name == "set" and not setting.startswith("serving.")
-        if name in used and not is_of_run:
+        is_of_students = name == "strategy" and setting.startswith("workers")
+        if name in used and not is_of_run and not is_of_students:
             kept += whole
     methods = experiment.student.methods
     if stage == "export" and not {"single", "ensemble", *methods} >= set(experiment.export.models):

@@ -237,3 +237,10 @@ def test_what_is_served_next_takes_settings_of_the_server_alone():
     expected = "python main.py --stage=serve --experiment=spirals_mlp_end2 --smoke --set=serving.port=0"
     assert commands._next("serve", config.Experiment()) == expected
     assert flags.read(expected.split()[1:]) == "serve_run"
+
+
+@pytest.mark.parametrize("strategy", [["--strategy=workers:2"], ["--strategy", "workers:2"]])
+def test_what_comes_after_students_is_for_one_process(strategy):
+    flags.read(["main.py", "--stage=student", "--experiment=spirals_mlp_end2", *strategy, "--smoke"])
+    expected = "python main.py --stage=evaluate --experiment=spirals_mlp_end2 --smoke"
+    assert commands._next("evaluate", config.Experiment()) == expected
