@@ -17,7 +17,7 @@ from end2_tf import uncertainty
 from end2_tf.config import Export
 from end2_tf.data.dataset import DataSet
 from end2_tf.data.examples import Examples, hold_out
-from end2_tf.export import savedmodel
+from end2_tf.export import savedmodel, signatures
 from end2_tf.export.thresholds import Scores, Thresholds, choose
 
 _BATCH = 1000
@@ -163,6 +163,8 @@ def _distribution(measures: Mapping[str, np.ndarray]) -> dict[str, Any]:
 
 def _examples(data: DataSet) -> list[dict[str, Any]]:
     """Returns a few inputs to try a server with: a test input of each class, and some of each OOD set."""
+    if len(data.input_shape) == 3 and data.input_shape[2] not in signatures.CHANNELS:
+        return []  # no PNG file holds them
     labels = _labels(data.test)
     classes, first = np.unique(labels, return_index=True)
     chosen = [("test", data.class_names[label], data.test.inputs[i]) for label, i in zip(classes, first, strict=True)][

@@ -14,6 +14,7 @@ from end2_tf.export.thresholds import Thresholds
 
 SERVING, BYTES, DECIDE = "serving_default", "serve_bytes", "decide"
 INPUTS, IMAGE_BYTES = "inputs", "image_bytes"
+CHANNELS = (1, 3, 4)  # that encoded images have
 _OUTPUTS = ("probs", "alphas", "total_uncertainty", "data_uncertainty", "knowledge_uncertainty")
 
 Outputs = dict[str, tf.Tensor]
@@ -26,8 +27,8 @@ def endpoints(model: keras.Model, shape: tuple[int, ...], thresholds: Thresholds
     `serving_default` takes `inputs`, uint8 images or float32 features with a free batch dimension, and returns `probs`
     and, as far as the model has them, `alphas` (batch, classes), `total_uncertainty`, `data_uncertainty`,
     `knowledge_uncertainty` (batch,) in nats, and `predicted_class` (batch,) int64. `serve_bytes` takes `image_bytes`,
-    encoded JPEG or PNG images of any size, and returns the same. `decide`, with thresholds, adds `abstain` and its two
-    reasons, `is_uncertain` and `is_unfamiliar` (batch,) bool, each.
+    encoded JPEG or PNG images of any size, and returns the same; only models of images with `CHANNELS` have it.
+    `decide`, with thresholds, adds `abstain` and its two reasons, `is_uncertain`, `is_unfamiliar` (batch,) bool, each.
 
     Args:
         model: From raw inputs to measures, or to members' logits (batch, members, classes).
@@ -43,7 +44,7 @@ def endpoints(model: keras.Model, shape: tuple[int, ...], thresholds: Thresholds
         return measures(model, inputs)
 
     found: dict[str, Endpoint] = {SERVING: (predict, [spec])}
-    if is_image:
+    if is_image and shape[2] in CHANNELS:
 
         def serve_bytes(image_bytes: tf.Tensor) -> Outputs:
             return predict(decode(image_bytes, (shape[0], shape[1], shape[2])))

@@ -118,9 +118,8 @@ def _draw_points(ax: Axes, plane: Plane, class_names: list[Any]) -> None:
     keep = _some(len(plane.train))
     for k in np.unique(plane.train_labels):
         chosen = plane.train[keep][plane.train_labels[keep] == k]
-        name = class_names[k] if k < len(class_names) else k
-        colour = style.class_colour(k)
-        ax.plot(*chosen.T, ".", color=colour, markersize=2, label=f"class {name}" if str(name).isdigit() else str(name))
+        name = style.class_name(class_names[k] if k < len(class_names) else k)
+        ax.plot(*chosen.T, ".", color=style.class_colour(k), markersize=2, label=name)
     for (name, points), colour in zip(plane.others.items(), ("#999999", "#222222", "#CC3311", "#009988"), strict=False):
         ax.plot(*points[_some(len(points))].T, ".", color=colour, markersize=1.5, alpha=0.6, label=_name(name))
     ax.set_title("Training, auxiliary and OOD inputs")

@@ -22,6 +22,7 @@ _DECADES = 3  # of density that the colours show on each side of the flat Dirich
 _MOST_STUDENTS = 4
 _MOST_INPUTS = 8
 _MEMBER_COLOUR = "#D55E00"
+_SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def has_simplex(evaluation: Evaluation) -> bool:
@@ -109,15 +110,14 @@ def _corner_names(evaluation: Evaluation, num_inputs: int) -> list[list[str]]:
     ids = np.tile(np.arange(3), (num_inputs, 1))
     if evaluation.has("simplex.npz", "class_ids"):
         ids = evaluation.array("simplex.npz", "class_ids")[:num_inputs]
-    texts = [[str(class_names[k]) if k < len(class_names) else str(k) for k in three] for three in ids]
-    return [[f"class {text}" if text.isdigit() else text for text in three] for three in texts]
+    return [[style.class_name(class_names[k] if k < len(class_names) else k) for k in three] for three in ids]
 
 
 def _rounded(value: float) -> str:
     """Returns three digits, with thousands separated: 16,100; 0.596; 1.7 × 10⁶."""
     if value >= 1e6:
         exponent = math.floor(math.log10(value))
-        return f"{value / 10**exponent:.1f} × 10$^{{{exponent}}}$"
+        return f"{value / 10**exponent:.1f} × 10{str(exponent).translate(_SUPERSCRIPTS)}"
     if value >= 100:
         return f"{round(value, 2 - math.floor(math.log10(value))):,.0f}"
     return f"{value:.3g}"
@@ -172,10 +172,10 @@ def _draw_input(ax: Axes, evaluation: Evaluation, value: np.ndarray) -> None:
     """Draws an image, or a place in the plane among the training points; for other inputs the panel stays empty."""
     ax.set_axis_off()
     if value.ndim >= 2:
+        value = style.pixels(value)
         if value.dtype != np.uint8:
             value = (value - value.min()) / max(float(np.ptp(value)), 1e-12)
-        gray = value.ndim == 2 or value.shape[-1] == 1
-        ax.imshow(value.squeeze() if gray else value, cmap="gray" if gray else None)
+        ax.imshow(value, cmap="gray")
     elif value.shape == (2,):
         if evaluation.has("map.npz", "train_inputs"):
             train = evaluation.array("map.npz", "train_inputs")

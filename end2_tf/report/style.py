@@ -12,8 +12,10 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from PIL import Image
 
 DPI = 150
@@ -89,6 +91,19 @@ PREFERRED_STUDENTS = ("end2_aux", "end2", "end2_nll_aux", "end2_nll")
 def class_colour(k: int) -> str:
     """Returns the colour of class number k; colours repeat after seven."""
     return _CLASS_COLOURS[k % len(_CLASS_COLOURS)]
+
+
+def class_name(name: object) -> str:
+    """Returns what a class is called in pictures: a number, and what legends leave out (`_x`), after the word class."""
+    text = str(name)
+    return f"class {text}" if text.isdigit() or text.startswith("_") else text
+
+
+def pixels(image: np.ndarray) -> np.ndarray:
+    """Returns an image with any number of channels as `imshow` takes it: its first three, or of fewer the first."""
+    if image.ndim == 2:
+        return image
+    return image[..., :3] if image.shape[-1] >= 3 else image[..., 0]
 
 
 def is_student(model: str) -> bool:
@@ -188,7 +203,16 @@ def png(fig: Figure) -> bytes:
     """Draws a figure as PNG with a palette, with a small margin so that nothing is cut off."""
     drawn, target = io.BytesIO(), io.BytesIO()
     FigureCanvasAgg(fig)
+    _take_literally(fig)
     fig.savefig(drawn, format="png", dpi=DPI, bbox_inches="tight", pad_inches=0.12)
     image: Any = Image.open(drawn).convert("RGB").quantize(_PALETTE, Image.Quantize.MAXCOVERAGE)
     image.save(target, "PNG", optimize=True)
     return target.getvalue()
+
+
+def _take_literally(fig: Figure) -> None:
+    """Leaves formulas to logarithmic axes: a name with two dollars is none."""
+    axes = (axis for ax in fig.axes for axis in (ax.xaxis, ax.yaxis) if axis.get_scale() == "log")
+    powers = {label for axis in axes for label in axis.get_ticklabels(which="both")}
+    for text in fig.findobj(Text):
+        text.set_parse_math(text in powers)

@@ -115,9 +115,7 @@ class Failures:
         for ax in grid.flat:
             ax.set_axis_off()
         for ax, case in zip(grid.flat, self.cases(places), strict=False):
-            image = inputs[case.index]
-            grey = image.shape[2] == 1
-            ax.imshow(image[..., 0] if grey else image[..., :3], cmap="gray" if grey else None, vmin=0, vmax=255)
+            ax.imshow(style.pixels(inputs[case.index]), cmap="gray", vmin=0, vmax=255)
             mark = "" if case.label == case.prediction else " (wrong)"
             ax.set_title(
                 f"label {case.label}\n{case.prediction}{mark}, {100 * case.confidence:.1f} %\n"

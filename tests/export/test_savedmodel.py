@@ -13,7 +13,10 @@ import tensorflow as tf
 from PIL import Image
 from tensorflow.core.protobuf import saved_model_pb2
 
-from end2_tf import backbones, uncertainty, workdir
+from end2_tf import backbones, export, uncertainty, workdir
+from end2_tf.config import Export
+from end2_tf.data.dataset import DataSet
+from end2_tf.data.examples import Examples
 from end2_tf.ensemble import StackedEnsemble
 from end2_tf.errors import ModelError
 from end2_tf.export import savedmodel, signatures
@@ -128,6 +131,19 @@ def test_lite_answers_alike(exported):
     measures = model.predict(inputs, verbose=0)
     for name in ("probs", "alphas", "total_uncertainty", "data_uncertainty", "knowledge_uncertainty"):
         np.testing.assert_allclose(got[f"serving_default/{name}"], measures[name], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("channels", [2, 5])
+def test_images_that_no_file_holds_are_exported_without_files(tmp_path, channels):
+    shape = (8, 10, channels)
+    images = np.random.default_rng(0).integers(0, 256, (12, *shape), dtype=np.uint8)
+    examples = Examples(images, np.arange(12) % 4)
+    data = DataSet(examples, examples, examples, None, {"far": examples}, tuple("abcd"))
+    model = UncertaintyClassifier(_backbone(shape=shape), DirichletHead())
+    made = export.export(model, "net", tmp_path, data, Export())
+    found = savedmodel.metadata(made.path)
+    assert found["signatures"] == ["decide", "serving_default"]
+    assert found["examples"] == []
 
 
 def test_metadata(exported):

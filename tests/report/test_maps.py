@@ -66,3 +66,11 @@ def test_no_auxiliary_inputs(tmp_path: Path):
     assert plane.exists
     assert plane.others == {}
     assert plane.rings() == []
+
+
+def test_every_class_has_its_name_in_the_legend(tmp_path: Path):
+    plane = _plane(tmp_path, train_inputs=np.zeros((3, 2)), train_labels=np.arange(3))
+    ax = Figure().subplots()
+    maps._draw_points(ax, plane, ["_x", "1", "bag"])
+    (legend,) = ax.figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["class _x", "class 1", "bag"]

@@ -49,7 +49,24 @@ def test_flat_dirichlet_is_one_everywhere():
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(0.596, "0.596"), (62.14, "62.1"), (123.4, "123"), (16123.0, "16,100"), (1.73e6, "1.7 × 10$^{6}$")],
+    [
+        (0.596, "0.596"),
+        (62.14, "62.1"),
+        (123.4, "123"),
+        (16123.0, "16,100"),
+        (1.73e6, "1.7 × 10⁶"),
+        (2.04e12, "2.0 × 10¹²"),
+    ],
 )
 def test_rounded(value: float, text: str):
     assert simplex._rounded(value) == text
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 5])
+def test_images_of_any_channels_are_drawn(channels: int, dtype: type):
+    value = np.random.default_rng(0).integers(0, 256, (4, 6, channels)).astype(dtype)
+    ax = Figure().subplots()
+    simplex._draw_input(ax, None, value)
+    (image,) = ax.get_images()
+    assert image.get_array().shape == ((4, 6) if channels < 3 else (4, 6, 3))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import math
 
 import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
+from PIL import Image
 
 from end2_tf.report import style
 
@@ -84,3 +86,39 @@ def test_metric_prefix(metric: str, prefix: str):
 )
 def test_number(value: float | None, metric: str, text: str):
     assert style.number(value, metric) == text
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"), [("bag", "bag"), ("3", "class 3"), (3, "class 3"), ("_x", "class _x"), ("a_1", "a_1")]
+)
+def test_class_names(name: object, shown: str):
+    assert style.class_name(name) == shown
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 5])
+def test_images_of_any_channels_are_shown(channels: int):
+    image = np.random.default_rng(0).integers(0, 256, (4, 6, channels), dtype=np.uint8)
+    shown = style.pixels(image)
+    np.testing.assert_array_equal(shown, image[..., 0] if channels < 3 else image[..., :3])
+    np.testing.assert_array_equal(style.pixels(image[..., 0]), image[..., 0])
+
+
+def _picture(title: str, scale: str, tick: str = "") -> np.ndarray:
+    fig = style.figure(3, 2)
+    ax = fig.subplots()
+    ax.plot([1, 1000], [0, 1], label=title)
+    ax.set_xscale(scale)
+    ax.set_yticks([0.5], [tick])
+    ax.set_title(title)
+    fig.legend()
+    return np.asarray(Image.open(io.BytesIO(style.png(fig))).convert("RGB"))
+
+
+def test_names_with_dollars_are_no_formulas():
+    assert _picture("$10% of $20", "linear", "$_ and $^").any()  # a ParseException once
+
+
+def test_powers_of_ten_are_formulas(monkeypatch: pytest.MonkeyPatch):
+    drawn = _picture("x", "log")
+    monkeypatch.setattr(style, "_take_literally", lambda fig: None)
+    np.testing.assert_array_equal(drawn, _picture("x", "log"))

@@ -186,6 +186,14 @@ def test_a_caption_counts_what_is_marked(plane_run, num_wrong, words):
     assert picture.caption.endswith(words)
 
 
+@pytest.mark.parametrize("channels", [2, 5])
+def test_images_of_any_channels_and_names_are_pictured(image_run, channels):
+    failures = Failures(Evaluation(image_run.evaluation), "end2_aux")
+    failures.names = ["$10% of $20", "_x", "$"]
+    inputs = np.repeat(image_run.data.test.inputs, channels, axis=3)
+    assert [picture.name for picture in failures.pictures(inputs)] == ["most_uncertain.png", "confidently_wrong.png"]
+
+
 def test_pictures_are_small_images(zoo_dir):
     for path in zoo_dir.glob("*/*.png"):
         assert path.stat().st_size < 100_000
