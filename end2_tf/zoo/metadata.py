@@ -205,7 +205,8 @@ def training(method: str, experiment: Experiment) -> str:
 
 
 def _rate(optimizer: Optimizer) -> str:
-    text = f" and Adam at a learning rate of {optimizer.learning_rate:g} ({optimizer.schedule.replace('_', ' ')})"
+    name = {"adam": "Adam", "sgd": f"SGD of momentum {optimizer.momentum:g}"}[optimizer.name]
+    text = f" and {name} at a learning rate of {optimizer.learning_rate:g} ({optimizer.schedule.replace('_', ' ')})"
     if optimizer.weight_decay:
         text += f", weight decay {optimizer.weight_decay:g}"
     if optimizer.average:

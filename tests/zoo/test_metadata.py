@@ -69,6 +69,12 @@ def test_each_auxiliary_source_is_named():
             {"student.optimizer.average": 0.999, "student.optimizer.weight_decay": 0.01},
             ("(cosine), weight decay 0.01, its weights a moving average of momentum 0.999;",),
         ),
+        ("end2", {}, (" and Adam at a learning rate of ",)),
+        (
+            "ensemble",
+            {"ensemble.optimizer": {"name": "sgd", "momentum": 0.8, "learning_rate": 0.1}},
+            (" and SGD of momentum 0.8 at a learning rate of 0.1 (cosine);",),
+        ),
         ("end2", {"student.start": "member"}, (", from a copy of a member on; the members",)),
         ("ensemble", {"ensemble.optimizer.average": 0.9}, ("a moving average of momentum 0.9;",)),
         ("end2_nll", {}, ("under its Dirichlet (smoothing 0.0001) at temperature 2.5",)),
