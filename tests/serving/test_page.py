@@ -122,7 +122,7 @@ def folder(tmp_path_factory):
     pictures = [_picture("test", name, _bright(i)) for i, name in enumerate(QUARTERS)]
     empty = _picture("middle", None, _bright(None))
     weights = np.stack([_bright(i).ravel() / 255 / 500 for i in range(4)], axis=1)  # a white quarter: 16·255/500 = 8.2
-    limits = dataclasses.replace(LIMITS, unfamiliar=math.inf)
+    limits = dataclasses.replace(LIMITS, unfamiliar=math.inf, rule="max_error", target=0.005)
     single = {"head": SoftmaxHead(), "thresholds": limits, "classes": QUARTERS, "examples": [*pictures, empty], **known}
     _export(root, "quarters", (8, 8, 1), weights, **single)
     _save(root, "colours", tf.TensorSpec((None, 4, 4, 3), tf.uint8), np.tile(np.eye(3), (16, 1)) / 500)
@@ -206,6 +206,14 @@ def test_examples_from_inside_are_answered_and_others_not(visit):
     expect(page.locator("#effect tbody tr")).to_have_text(
         ["test2,00090.0\u00a0%5.0\u00a0%8.0\u00a0%", "middle50025.0\u00a0%––"]
     )
+
+
+@pytest.mark.parametrize(
+    ("model", "aim"),
+    [("arms", "to answer 90\u00a0% of inputs"), ("quarters", "for at most 0.5\u00a0% errors in the answers to inputs")],
+)
+def test_limits_are_told_with_what_they_were_chosen_for(visit, model, aim):
+    expect(visit(model).locator("#effect p")).to_contain_text(f"They were chosen {aim} like those")
 
 
 @pytest.mark.parametrize("model", ["arms", "quarters"])

@@ -147,7 +147,7 @@ export class Answer {
     const { decisions, thresholds } = this.#model.metadata;
     this.#find("#effect").hidden = !decisions || !thresholds;
     if (!decisions || !thresholds) return;
-    const target = percent(thresholds.target, 0);
+    const target = `${Number((100 * thresholds.target).toPrecision(6))}\u00a0%`; // as it was asked for
     const share = `to answer ${target} of inputs`;
     const aim = thresholds.rule === "coverage" ? share : `for at most ${target} errors in the answers to inputs`;
     this.#find("#effect p").textContent =
