@@ -23,7 +23,7 @@ from end2_tf.flags import FLAGS
 from end2_tf.progress import Progress
 
 if TYPE_CHECKING:
-    from end2_tf import stages, workers
+    from end2_tf import predictions, stages, workers
     from end2_tf.placement import Launch
     from end2_tf.serving.catalogue import Model
     from end2_tf.tasks import Task, Trainer
@@ -324,20 +324,21 @@ def predict() -> Answer:
     progress("predicting", 0, 0, {})
     found = published.predict(FLAGS.zoo, Path(FLAGS.input), FLAGS.zoo_dir)
     progress.end()
-    return _written(target, *found)
+    return _written(target, found)
 
 
-def _written(target: Path | None, text: str, num: int) -> Answer:
+def _written(target: Path | None, table: predictions.Table) -> Answer:
     """Writes a table of predictions to a file, or answers with it."""
-    from end2_tf import predictions, workdir
+    from end2_tf import workdir
 
     if target is None:
-        return Answer(text, {"predictions": predictions.records(text)})
+        return Answer(table.csv(), {"predictions": table.records()})
     try:
-        workdir.write_text(target, text)
+        workdir.write_text(target, table.csv())
     except WorkdirError as error:
         reason = getattr(error.__cause__, "strerror", None) or error
         raise WorkdirError(f"can't write {target}: {reason}. Name another file with --output.") from error
+    num = len(table.rows)
     return Answer(f"{num:,} predictions: {target}", {"output": target, "num": num})
 
 
@@ -421,7 +422,7 @@ def query() -> Answer:
     target = predictions.target(Path(FLAGS.input), FLAGS.output)
     if FLAGS.server.startswith("grpc:"):  # whose protos import it
         _start_tensorflow(FLAGS.deterministic)
-    return _written(target, *queries.query(FLAGS.server, FLAGS.zoo, Path(FLAGS.input)))
+    return _written(target, queries.query(FLAGS.server, FLAGS.zoo, Path(FLAGS.input)))
 
 
 @contextlib.contextmanager

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -117,42 +117,59 @@ def _check_pixels(values: np.ndarray, name: str) -> None:
         raise DataError(f"{name} has {fractions[0]:g}, but pixels are whole numbers from 0 to 255. Scale and round.")
 
 
-def to_csv(names: list[str], found: Mapping[str, np.ndarray], classes: list[str]) -> str:
-    """Returns a table of predictions.
+@dataclass(frozen=True)
+class Table:
+    """What a model says of inputs.
+
+    Attributes:
+        columns: input, predicted_class, confidence, total_uncertainty, then data_uncertainty and knowledge_uncertainty
+            where there are any (nats), prob_<class> for each class, and abstain where it is decided.
+        rows: A cell a column each: names, numbers, and whether to abstain.
+    """
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str | float | bool]]
+
+    def csv(self) -> str:
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(map(texts.cell, self.columns))
+        writer.writerows(map(_cell, row) for row in self.rows)
+        return text.getvalue()
+
+    def records(self) -> list[dict[str, str | float | bool]]:
+        """Returns the rows by column, for JSON."""
+        return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
+
+
+def table(names: Sequence[str], found: Mapping[str, np.ndarray], classes: Sequence[str]) -> Table:
+    """Returns predictions as a table, numbers to six digits.
 
     Args:
         names: Of the inputs, (n).
         found: Measures by name, each with the batch first: `probs`, uncertainties, perhaps `abstain`.
         classes: Names, in the order of `probs`.
-
-    Returns:
-        CSV with the columns input, predicted_class, confidence, total_uncertainty, then data_uncertainty and
-        knowledge_uncertainty where there are any (nats), prob_<class> for each class, and abstain where it is decided.
     """
     probs = found["probs"]
     if probs.shape[1] != len(classes):
         raise ZooError(
             f"the model predicts {probs.shape[1]} classes, but its metadata name {len(classes)}. Publish it again."
         )
+    names, classes = ([texts.shown(name) for name in each] for each in (names, classes))
     measures = [name for name in _UNCERTAINTIES if name in found]
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
     decision = [_ABSTAIN] if _ABSTAIN in found else []
-    writer.writerow(
-        ["input", "predicted_class", "confidence", *measures, *(texts.cell(f"prob_{c}") for c in classes), *decision]
-    )
+    rows: list[list[str | float | bool]] = []
     for row, name in enumerate(names):
         best = int(probs[row].argmax())
         numbers = [probs[row, best], *(found[m][row] for m in measures), *probs[row]]
-        decided = [str(bool(found[d][row])).lower() for d in decision]
-        writer.writerow([texts.cell(name), texts.cell(classes[best]), *(f"{value:.6g}" for value in numbers), *decided])
-    return text.getvalue()
+        decided = [bool(found[d][row]) for d in decision]
+        rows.append([name, classes[best], *(float(f"{value:.6g}") for value in numbers), *decided])
+    return Table(
+        ["input", "predicted_class", "confidence", *measures, *(f"prob_{c}" for c in classes), *decision], rows
+    )
 
 
-def records(text: str) -> list[dict[str, Any]]:
-    """Returns the rows of `to_csv` by column: names as text, `abstain` as a bool, all else as numbers."""
-    named = ("input", "predicted_class")
-    return [
-        {k: v if k in named else v == "true" if k == _ABSTAIN else float(v) for k, v in row.items()}
-        for row in csv.DictReader(io.StringIO(text))
-    ]
+def _cell(value: str | float | bool) -> str:
+    if isinstance(value, str):
+        return texts.cell(value)
+    return str(value).lower() if isinstance(value, bool) else f"{value:.6g}"

@@ -158,16 +158,21 @@ def listed(names: Iterable[str]) -> str:
     return (shown + (f", … ({len(every):,} in all)" if len(every) > _LISTED else "")) or "none"
 
 
+def shown(text: str) -> str:
+    """Returns a text on one line, without a character that a terminal obeys."""
+    return plain(text, 10 * MAX_NAME)
+
+
 def cell(text: str) -> str:
     """Returns a text for a cell of CSV: no character that a terminal obeys, and nothing that a spreadsheet computes.
 
     A text that begins like a formula and is no number gets an apostrophe before it, as spreadsheets write text.
     """
-    shown = plain(text, 10 * MAX_NAME)
-    if not shown.startswith(_FORMULA):
-        return shown
+    text = shown(text)
+    if not text.startswith(_FORMULA):
+        return text
     try:
-        float(shown)
-        return shown
+        float(text)
+        return text
     except ValueError:
-        return f"'{shown}"
+        return f"'{text}"

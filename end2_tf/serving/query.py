@@ -14,7 +14,7 @@ from end2_tf.serving.client import Client
 DECIDE = "decide"
 
 
-def query(server: str, model: str, path: Path) -> tuple[str, int]:
+def query(server: str, model: str, path: Path) -> predictions.Table:
     """Asks a server about a file's or a folder's inputs.
 
     Args:
@@ -23,8 +23,8 @@ def query(server: str, model: str, path: Path) -> tuple[str, int]:
         path: See `predictions.read`.
 
     Returns:
-        CSV as `predictions.to_csv` writes it, with a last column `abstain` where the model decides; and the number
-        of inputs. Classes are numbered where the server doesn't know their names, as TensorFlow Serving doesn't.
+        A row an input, with a last column `abstain` where the model decides. Classes are numbered where the server
+        doesn't know their names, as TensorFlow Serving doesn't.
 
     Raises:
         ConfigError, DataError, ServerError: the address, the inputs, or the server's answer.
@@ -42,7 +42,7 @@ def query(server: str, model: str, path: Path) -> tuple[str, int]:
             "Ask for a model of --stage=export."
         )
     classes = client.classes() or [str(i) for i in range(found["probs"].shape[1])]
-    return predictions.to_csv(names, found, classes), len(inputs)
+    return predictions.table(names, found, classes)
 
 
 def _told(found: Mapping[str, np.ndarray]) -> Iterator[tuple[str, np.ndarray]]:

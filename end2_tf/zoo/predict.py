@@ -8,7 +8,7 @@ from end2_tf import predictions
 from end2_tf.zoo import catalogue, manifest
 
 
-def predict(name: str, path: Path, source: catalogue.Source = None) -> tuple[str, int]:
+def predict(name: str, path: Path, source: catalogue.Source = None) -> predictions.Table:
     """Predicts a file's or a folder's inputs with a published model.
 
     Args:
@@ -17,7 +17,7 @@ def predict(name: str, path: Path, source: catalogue.Source = None) -> tuple[str
         source: Where the zoo is; see `zoo.load`.
 
     Returns:
-        CSV, see `predictions.to_csv`, and the number of inputs.
+        A row an input.
 
     Raises:
         ZooError: the entry isn't there or was altered.
@@ -30,4 +30,4 @@ def predict(name: str, path: Path, source: catalogue.Source = None) -> tuple[str
         found = catalogue.open_ensemble(place, name).uncertainty(inputs)
     else:
         found = catalogue.open_model(place, name).predict_measures(inputs)
-    return predictions.to_csv(names, found, metadata["classes"]), len(inputs)
+    return predictions.table(names, found, metadata["classes"])

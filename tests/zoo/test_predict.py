@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from end2_tf import cli, zoo
+from end2_tf import cli, predictions, zoo
 from end2_tf.zoo import metadata
 
 STUDENT, MEAN, ENSEMBLE, PLANE = (
@@ -85,6 +85,32 @@ def test_a_single_image_and_a_named_output(capsys, zoo_dir, tmp_path, images):
         assert code == 0
         assert str(target) in out
     assert [r["input"] for r in _read(target.read_text())] == ["one.png"]
+
+
+def test_json_has_names_as_they_are(capsys, zoo_dir, tmp_path, images):
+    Image.fromarray(images[0, ..., 0]).save(tmp_path / "@2x.png")
+    args = (f"--zoo={STUDENT}", f"--input={tmp_path / '@2x.png'}", "--output=-")
+    _, out, _ = _run(capsys, zoo_dir, *args)
+    (row,) = _read(out)
+    assert row["input"] == "'@2x.png"  # a spreadsheet would compute it
+    _, out, _ = _run(capsys, zoo_dir, *args, "--json")
+    (record,) = json.loads(out)["predictions"]
+    assert record == {k: v if k == "predicted_class" else float(v) for k, v in row.items() if k != "input"} | {
+        "input": "@2x.png"
+    }
+
+
+def test_json_tells_classes_as_they_are_and_decisions_as_such():
+    found = {"probs": np.array([[0.75, 0.25], [0.25, 0.75]]), "abstain": np.array([True, False])}
+    table = predictions.table(["=a", "b\x1b"], found, ["-x", "+3"])
+    assert table.records()[0] == {
+        "input": "=a", "predicted_class": "-x", "confidence": 0.75, "prob_-x": 0.75, "prob_+3": 0.25, "abstain": True,
+    }  # fmt: skip
+    assert table.csv().splitlines() == [
+        "input,predicted_class,confidence,prob_-x,prob_+3,abstain",
+        "'=a,'-x,0.75,0.75,0.25,true",
+        "b\\x1b,+3,0.75,0.25,0.75,false",
+    ]
 
 
 @pytest.mark.parametrize("key", ["x", "x_test", "anything"])
