@@ -39,7 +39,7 @@ def write(
     lite: bool = True,
     details: Mapping[str, Any] | None = None,
 ) -> tuple[int, bool]:
-    """Writes the next version of a model, unless the last one is the same.
+    """Writes the next version of a model, unless the last one is the same and whole.
 
     Args:
         model: A student, a single network, or an ensemble as one model.
@@ -57,7 +57,7 @@ def write(
     """
     digest = _digest(model, thresholds, lite, details)
     last = max(workdir.versions(parent), default=0)
-    if last and metadata(parent / str(last)).get("digest") == digest:
+    if last and metadata(parent / str(last)).get("digest") == digest and _is_whole(parent / str(last)):
         return last, True
     parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".exporting-", dir=parent) as temporary:
@@ -85,6 +85,11 @@ def write(
                 },
                 "thresholds": None if thresholds is None else finite(dataclasses.asdict(thresholds)),
                 "parity": {name: float(f"{change:.2g}") for name, change in parity.items()},
+                "files": {
+                    path.relative_to(folder).as_posix(): workdir.sha256(path)
+                    for path in sorted(folder.rglob("*"))
+                    if path.is_file()
+                },
                 **(details or {}),
             },
         )
@@ -153,6 +158,14 @@ def metadata(folder: Path) -> dict[str, Any]:
         return workdir.read_object(folder / METADATA)
     except End2Error:
         return {}
+
+
+def _is_whole(folder: Path) -> bool:
+    """Returns whether a version has all that was written of it, unaltered."""
+    files = metadata(folder).get("files")
+    if not isinstance(files, dict):
+        return False
+    return all((folder / name).is_file() and workdir.sha256(folder / name) == digest for name, digest in files.items())
 
 
 def _ask(folder: Path, inputs: np.ndarray) -> dict[str, np.ndarray]:

@@ -3,8 +3,11 @@
 import dataclasses
 import io
 import json
+import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -65,6 +68,19 @@ def test_a_version_is_written_once_and_never_again(exported):
     assert all(path.read_bytes() == content for path, content in before.items())
     assert not list(folder.glob(".exporting-*"))
     assert not (folder / "2" / savedmodel.LITE).exists()
+
+
+@pytest.mark.parametrize("file", ["saved_model.pb", "variables/variables.data-00000-of-00001", savedmodel.WARMUP])
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: os.truncate(path, 10)])
+def test_a_damaged_version_is_followed_by_a_whole_one(exported, tmp_path, monkeypatch, file, damage):
+    folder, model = exported
+    shutil.copytree(folder / "1", tmp_path / "net" / "1")
+    damage(tmp_path / "net" / "1" / file)
+    for name, answer in (("_ask", {}), ("ask_lite", {}), ("_compare", 0.0), ("to_lite", b"")):
+        monkeypatch.setattr(savedmodel, name, lambda *args, answer=answer: answer)
+    given = {"inputs": _images(), "thresholds": LIMITS, "details": {"name": "net"}}
+    assert savedmodel.write(model, tmp_path / "net", **given) == (2, False)
+    assert savedmodel.write(model, tmp_path / "net", **given) == (2, True)
 
 
 def test_weights_and_graph_are_stored_once(exported):
