@@ -14,6 +14,7 @@ from end2_tf.reading import protos
 
 FILE = "tf_serving_warmup_requests"  # in assets.extra; the name is TensorFlow Serving's
 MAX_BYTES = 100_000_000
+_SHARE = 0.95  # of them are the inputs' own; PNG files of noise are larger than the noise
 BATCH_SIZES = (1, 32)  # a server that batches must take the larger: a version whose warm-up fails isn't loaded
 
 
@@ -27,14 +28,18 @@ def write(path: Path, name: str, inputs: np.ndarray, names: list[str]) -> int:
         names: Of the signatures; each is asked once with every batch size.
 
     Returns:
-        How many requests there are; TensorFlow Serving replays up to 1,000.
+        How many requests there are; TensorFlow Serving replays up to 1,000. Batches of large inputs are smaller, and
+        there is no file where it couldn't hold one input a signature.
     """
     from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
-    num = 0
+    room = int(_SHARE * MAX_BYTES) // (inputs[0].nbytes * len(names))  # inputs a signature
+    if room == 0:
+        return 0
+    num, sizes = 0, sorted({min(size, max(1, room - 1)) for size in BATCH_SIZES})
     with tf.io.TFRecordWriter(str(path)) as writer:
         for signature in names:
-            for size in BATCH_SIZES:
+            for size in sizes:
                 request = predict_pb2.PredictRequest()
                 request.model_spec.name, request.model_spec.signature_name = name, signature
                 batch = np.resize(inputs, (size, *inputs.shape[1:]))

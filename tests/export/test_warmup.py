@@ -71,6 +71,21 @@ def test_the_file_asks_each_signature_once_with_each_batch_size(tmp_path, n):
     assert [(name, list(values)) for name, values in warmup.read(path)] == [(name, keys) for name, keys, _ in asked]
 
 
+@pytest.mark.parametrize(
+    ("most", "sizes"),
+    [(10_000_000, (1, 32)), (1_000_000, (1, 24)), (80_000, (1,)), (40_000, (1,)), (30_000, ())],
+)
+def test_what_is_written_can_be_read(tmp_path, monkeypatch, most, sizes):
+    monkeypatch.setattr(warmup, "MAX_BYTES", most)
+    inputs = np.random.default_rng(0).integers(0, 256, (6, 64, 64, 3), dtype=np.uint8)  # 12,288 bytes each
+    path = tmp_path / warmup.FILE
+    assert warmup.write(path, "net", inputs, SIGNATURES) == 3 * len(sizes)
+    assert path.exists() == bool(sizes)
+    if sizes:
+        found = [len(values["inputs"]) for name, values in warmup.read(path) if name == signatures.DECIDE]
+        assert found == list(sizes)
+
+
 def test_features(tmp_path):
     inputs = np.random.default_rng(0).normal(size=(3, 2)).astype(np.float32)
     path = tmp_path / warmup.FILE
