@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from end2_tf import config
 from end2_tf.config import Experiment
-from end2_tf.errors import ConfigError, ModelError
+from end2_tf.errors import ConfigError, ModelError, WorkdirError
 from end2_tf.plan import Plan
 from end2_tf.progress import Progress
 from end2_tf.workdir import Artefact, Workdir
@@ -65,9 +65,10 @@ def write_inputs(run: Run, path: Path) -> tuple[int, dict[str, int]]:
     order = np.sort(np.unique(keys, return_index=True)[1])  # each input once, in the sets' order
     try:
         workdir.write_npz(path, inputs=inputs[order], digests=keys[order])
-    except OSError as error:
+    except WorkdirError as error:
+        reason = getattr(error.__cause__, "strerror", None) or error
         raise ConfigError(
-            f"--write_inputs is {str(path)!r}, which can't be written ({error.strerror}). Name another."
+            f"--write_inputs is {str(path)!r}, which can't be written ({reason}). Name another."
         ) from error
     return len(order), {name: len(each) for name, each in sets.items()}
 
