@@ -54,7 +54,7 @@ def test_what_is_larger_than_memory_is_not_read(tmp_path, monkeypatch):
     np.save(tmp_path / "a.npy", np.zeros(1_000))
     monkeypatch.setattr(memory, "available_bytes", lambda: 7_999)
     for read in (lambda: npz.read(tmp_path / "a.npz", ["x"]), lambda: npz.array(tmp_path / "a.npy")):
-        with pytest.raises(memory.NoRoomError, match=r"needs 0\.0 GB of memory; 0\.0 GB are left"):
+        with pytest.raises(memory.NoRoomError, match=r"needs 0\.0 MB of memory; 0\.0 MB are left"):
             read()
     assert npz.mapped(tmp_path / "a.npy").shape == (1_000,)
 

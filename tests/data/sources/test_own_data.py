@@ -186,7 +186,7 @@ def test_no_header(tmp_path):
 
 def test_more_than_the_memory_is_refused(monkeypatch):
     monkeypatch.setattr(memory, "available_bytes", lambda: 1000)
-    with pytest.raises(DataError, match=r"needs 0\.0 GB of memory; 0\.0 GB are left\. Use fewer"):
+    with pytest.raises(DataError, match=r"needs 0\.0 MB of memory; 0\.0 MB are left\. Use fewer"):
         load(FASHION)
 
 
