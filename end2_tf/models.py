@@ -174,7 +174,7 @@ class EnsembleModel(keras.Model):
         if is_batchable(self.member):
             outputs = tf.vectorized_map(one, (trainable, frozen))
         else:
-            signature = tf.TensorSpec((None, self.member.output_shape[-1]), self.member.output.dtype)
+            signature = tf.TensorSpec((None, self.member.output_shape[-1]), self.member.outputs[0].dtype)
             outputs = tf.map_fn(one, (trainable, frozen), fn_output_signature=signature, parallel_iterations=1)
         return tf.transpose(outputs, (1, 0, 2))
 

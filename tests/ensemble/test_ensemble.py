@@ -22,6 +22,12 @@ def _cnn(seed):
     return keras.Model(inputs, keras.layers.Dense(3)(keras.layers.Flatten()(x)))
 
 
+def _sequential_cnn(seed):
+    keras.utils.set_random_seed(seed)
+    layers = [keras.layers.Conv2D(2, 3), keras.layers.Flatten(), keras.layers.Dense(3)]
+    return keras.Sequential([keras.Input((6, 6, 1)), *layers])
+
+
 X = np.random.default_rng(0).normal(size=(7, 2)).astype(np.float32)
 
 
@@ -36,7 +42,7 @@ def test_axes_are_batch_members_classes():
     np.testing.assert_allclose(got, _expected(members, X), atol=1e-6)
 
 
-@pytest.mark.parametrize("make", [_mlp, _cnn])
+@pytest.mark.parametrize("make", [_mlp, _cnn, _sequential_cnn])
 def test_stacked_members_equal_ordinary_models(make):
     members = [make(s) for s in range(4)]
     inputs = np.random.default_rng(1).normal(size=(9, *members[0].input_shape[1:])).astype(np.float32)
