@@ -197,7 +197,6 @@ class Run(Trainer):
                 details |= {"predictions": settings.predictions}
             self._say_how_good(members)
         else:
-            self.root.check_writable(self._ensemble_bytes(artefact.path))
             self._train_members(artefact.path)
             if self.members is not None:
                 return False, artefact.path, self._told_of(self.members, artefact.path)
@@ -218,6 +217,8 @@ class Run(Trainer):
         missing = [index for index in ensemble.missing(settings, folder) if index in mine]
         if not missing:
             return
+        weights = ensemble.build_member(settings, self.data, 0).count_params()
+        self.root.check_writable(round(4.4 * weights * len(missing)))  # float32, and a tenth of overhead
         with workdir.lock_each([folder / f".member_{index:03d}.lock" for index in missing]):
             if ensemble.engine(settings, self.data) == "stacked":
                 self._train_stacks(folder, list(mine), missing)
@@ -269,16 +270,6 @@ class Run(Trainer):
         if missing:
             return f"members {members.start} to {members.stop - 1}; {missing} of {total} are missing"
         return f"all {total} members are there; --stage=ensemble without --members puts them together"
-
-    def _ensemble_bytes(self, folder: Path) -> int:
-        """Returns how much the members that are to be trained will take."""
-        from end2_tf import ensemble
-
-        settings = self.experiment.ensemble
-        mine = range(settings.num_members) if self.members is None else self.members
-        num = len([index for index in ensemble.missing(settings, folder) if index in mine])
-        member = ensemble.build_member(settings, self.data, 0)
-        return round(4.4 * member.count_params() * num)  # float32, and a tenth of overhead
 
     def _say_how_good(self, members: Any) -> None:
         from end2_tf import metrics, uncertainty
@@ -333,8 +324,8 @@ class Run(Trainer):
         from end2_tf import transfer
 
         todo = [recording for recording in self.recordings() if recording.artefact.manifest() is None]
-        to_write = (recording.num_bytes - workdir.bytes_in(recording.artefact.path) for recording in todo)
-        self.root.check_writable(sum(to_write))
+        # A folder may hold more than is to be recorded: what students made of an earlier recording.
+        self.root.check_writable(sum(max(0, r.num_bytes - workdir.bytes_in(r.artefact.path)) for r in todo))
         started = time.monotonic()
         begun = [recording for recording in todo if recording.artefact.path.exists()]
         for recording in todo:
