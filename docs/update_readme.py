@@ -30,6 +30,7 @@ def main(run: Path) -> None:
         *(f"| {' | '.join(line)} |" for line in lines),
         "",
         *tables.legend(results),
+        "ring_R: points on a ring of radius R around the spirals.",
         "",
         "One forward pass tells where classes overlap (data uncertainty) from where nothing was learnt (knowledge",
         "uncertainty), as the 100 networks do, as far out as it was shown inputs; in the corners it may be sure again:",

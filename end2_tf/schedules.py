@@ -74,7 +74,8 @@ def temperature(kind: str, t0: float, step: ArrayLike, num_steps: int, cycle: fl
     Raises:
         ConfigError: `kind` is unknown.
 
-    Source: Malinin, Mlodozeniec & Gales, ICLR 2020 (T0 = 10, two thirds of the training).
+    Source: Malinin, Mlodozeniec & Gales, ICLR 2020. That T0 is 10, and the cycle two thirds of the training, is from a
+    reproduction (lennelov/endd-reproduce).
     """
     if kind not in TEMPERATURES:
         raise ConfigError(unknown("temperature_schedule", kind, "a temperature schedule", TEMPERATURES))

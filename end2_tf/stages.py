@@ -287,6 +287,8 @@ class Run(Trainer):
             )
 
     def run_transfer(self) -> tuple[bool, Path, str]:
+        from end2_tf import transfer
+
         needed, folder = self.plan.all_recordings(), self.root.path / "transfer"
         if not needed:
             return True, folder, "no method needs it"
@@ -310,6 +312,9 @@ class Run(Trainer):
             if knowledge
             else ""
         )
+        can_change = self.experiment.ensemble.predictions is None
+        if knowledge and (advice := transfer.too_agreed(knowledge, can_change=can_change)):
+            self.say(f"          {advice}")
         if self.experiment.transfer.mode == "online":
             return was_ready, folder, f"members are asked during training ({num_members} members){disagreement}"
         parts = []

@@ -379,6 +379,15 @@ def test_the_transfer_stage_tells_how_much_members_disagree_on_its_inputs(finish
     assert told in capsys.readouterr().out
 
 
+def test_the_transfer_stage_tells_where_members_agree_too_much_to_teach(tmp_path, capsys):
+    learnt_by_heart = ("data.max_train=60", "ensemble.epochs=300", "transfer.mode=clean")
+    changes = (*SMALL, *learnt_by_heart, "transfer.augmentation.jitter=0")
+    assert cli.main(_args(tmp_path, "--stage=transfer", changes=changes)) == 0
+    told = capsys.readouterr().out
+    assert "members agree more there than on new inputs" in told
+    assert "--set transfer.mode=views" in told
+
+
 def test_an_ensemble_alone_is_evaluated_and_reported(tmp_path):
     assert cli.main(_args(tmp_path, changes=(*SMALL, "student.methods=", "ensemble.epochs=1"))) == 0
     assert {r["model"] for r in _rows(tmp_path)} == {"single", "ensemble", "bayes"}

@@ -93,6 +93,10 @@ def page(found: Found, checked: dict[str, list[Check]], has_picture: bool) -> st
 
 
 _NOTES = (
+    "Single, matched (`single_matched`) is a member's network trained on labels for as long as a student; EnD (`end`) "
+    "distils the ensemble's mean; EnD² (`end2`) is the one recommended here, with mean and precision by separate "
+    "terms; EnD² (NLL) (`end2_nll`) is the paper's likelihood. + AUX (`…_aux`): shown auxiliary inputs from outside "
+    "the domain too.",
     "Results are mean ± standard deviation over n student seeds; of a single member, over the members. AUROC is that "
     "of telling OOD inputs, the positive class, from the test set, by total | by knowledge uncertainty.",
     "Differences are of means over seeds, on the same test examples, with 95 % bootstrap intervals over test examples "

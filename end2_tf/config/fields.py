@@ -276,7 +276,7 @@ def default_methods() -> dict[str, Method]:
     methods = {
         "single_matched": Method(loss="cross_entropy"),
         **OTHER_METHODS,
-        "end": Method(loss="ensemble_distillation", temperature=2.5),
+        "end": Method(loss="ensemble_distillation"),
         "end2_nll": Method(
             loss="dirichlet_nll",
             loss_options={"smoothing": 1e-4},

@@ -37,7 +37,8 @@ DROPOUT, STUDENT_DROPOUT = 0.5, 0.3
 RATE, PRIOR_NETWORK_RATE = 1e-3, 5e-4
 BATCH = 128  # [repro]
 CLIP_NORM = 10.0  # [code]
-TEMPERATURE = 10.0  # [repro], as EnD's 2.5: T0 of EnD² for half of the cycle, then linearly down to 1 at its end
+TEMPERATURE = 10.0  # [repro]: T0 of EnD² for half of the cycle, then linearly down to 1 at its end
+END_TEMPERATURE = 2.5  # [repro]: of EnD, to the end
 SMOOTHING = 1e-4  # [repro]
 # [code]: it rotates by .25 rad, 14.3°. At 64 pixels a side the shift is [unverified].
 AUGMENTATION = Augmentation(flip=True, shift=4, rotation=15)
@@ -145,7 +146,7 @@ def _optimizer(rate: float, length: Length) -> Optimizer:
 
 
 def _methods(protocol: Protocol) -> dict[str, Method]:
-    methods = default_methods()  # EnD² of the paper is annealed there, and EnD has its temperature
+    methods = default_methods()  # EnD² of the paper is annealed there
     cycle = protocol.students.cycle / protocol.students.epochs
     return methods | {
         "prior_network": dataclasses.replace(
@@ -153,6 +154,7 @@ def _methods(protocol: Protocol) -> dict[str, Method]:
             optimizer=_optimizer(PRIOR_NETWORK_RATE, protocol.prior_network),
             epochs=protocol.prior_network.epochs,
         ),
+        **{name: dataclasses.replace(methods[name], temperature=END_TEMPERATURE) for name in ("end", "end_aux")},
         **{
             name: dataclasses.replace(
                 methods[name],

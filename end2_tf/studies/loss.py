@@ -12,7 +12,7 @@ from end2_tf.config import Experiment
 from end2_tf.grid import COLUMNS, Study, Template
 from end2_tf.studies import _methods, _ood
 
-_QUESTION = "Which loss teaches a student best, with the same network, inputs and budget?"
+_QUESTION = "Which loss teaches a student best, with the same network and budget, and the inputs that belong to it?"
 
 
 def _make(name: str, experiment: Experiment) -> Study:

@@ -16,8 +16,8 @@ def _saturation(name: str) -> Study:
     return Study(
         title=f"Are the members of `{name}` saturated?",
         question=(
-            "Does training members twice as long change their validation error by .2 points or more, or lower their "
-            "NLL?"
+            "Are members trained out: does training them twice as long change their validation error by less than .2 "
+            "points, and not lower their NLL?"
         ),
         experiment=name,
         methods=(),

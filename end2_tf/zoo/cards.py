@@ -191,6 +191,7 @@ def readme(entries: Sequence[Mapping[str, Any]], rows: Sequence[Row], sizes: Map
         listed=results.markdown(listed, text=(0, 2)),
         total=sum(sizes.values()) / 1e6,
         example=example,
+        methods={meta["method"] for meta in entries},
         pages=pages(folder),
         data=[licences.of(name) for name in names],
     )

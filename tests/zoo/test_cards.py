@@ -114,10 +114,10 @@ def test_a_control_is_no_limit(image_run, zoo_dir):
     assert "jpeg" not in text
     text = _card(zoo_dir, STUDENT)
     assert "| jpeg (control), total | jpeg (control), knowledge |" in text
-    assert "a control has the test set's own classes, so it shouldn't be told from it, and should be near 50" in text
+    assert "a control is the test set itself" in text
     assert "tells jpeg" not in text
     assert "control" not in _card(zoo_dir, "spirals_mlp_end")
-    assert (zoo_dir / "README.md").read_text(encoding="utf-8").count("A control has the test set's own classes") == 1
+    assert (zoo_dir / "README.md").read_text(encoding="utf-8").count("A control is the test set itself") == 1
 
 
 def _rendered(zoo_dir, run, entry, **changes):
