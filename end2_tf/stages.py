@@ -7,7 +7,7 @@ import functools
 import importlib.metadata
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -287,8 +287,6 @@ class Run(Trainer):
             )
 
     def run_transfer(self) -> tuple[bool, Path, str]:
-        from end2_tf import transfer
-
         needed, folder = self.plan.all_recordings(), self.root.path / "transfer"
         if not needed:
             return True, folder, "no method needs it"
@@ -313,7 +311,7 @@ class Run(Trainer):
             else ""
         )
         can_change = self.experiment.ensemble.predictions is None
-        if knowledge and (advice := transfer.too_agreed(knowledge, can_change=can_change)):
+        if knowledge and (advice := too_agreed(knowledge, can_change=can_change)):
             self.say(f"          {advice}")
         if self.experiment.transfer.mode == "online":
             return was_ready, folder, f"members are asked during training ({num_members} members){disagreement}"
@@ -507,3 +505,21 @@ def _seconds(artefacts: list[Artefact]) -> dict[str, float]:
         if manifest is not None:
             total.setdefault(artefact.stage, []).append(manifest.get("seconds"))
     return {stage: sum(spent) for stage, spent in total.items() if None not in spent}
+
+
+def too_agreed(knowledge: Mapping[str, float], *, can_change: bool) -> str | None:
+    """Returns what to do where members agree far more on transfer inputs than on held-out ones; None where they don't.
+
+    Args:
+        knowledge: Mean knowledge uncertainty, nats, on `transfer` and on `validation` inputs.
+        can_change: Whether members can be asked about changed inputs.
+    """
+    if knowledge["transfer"] >= 0.5 * knowledge["validation"]:
+        return None
+    better = (
+        "show it changed ones: --set transfer.mode=views --set transfer.augmentation.jitter=0.05 (images: .shift=1, "
+        ".rotation=5, .mixup=0.5)"
+        if can_change
+        else "give it inputs that no member was trained on"
+    )
+    return f"members agree more there than on new inputs, so a student learns to be surer than they are; {better}"

@@ -275,24 +275,6 @@ def disagreement(ensemble: Ensemble, inputs: np.ndarray) -> float:
     return float(np.mean(uncertainty.from_members(ensemble.predict_logits(inputs))["knowledge_uncertainty"]))
 
 
-def too_agreed(knowledge: Mapping[str, float], *, can_change: bool) -> str | None:
-    """Returns what to do where members agree far more on transfer inputs than on held-out ones; None where they don't.
-
-    Args:
-        knowledge: Mean knowledge uncertainty, nats, on `transfer` and on `validation` inputs.
-        can_change: Whether members can be asked about changed inputs.
-    """
-    if knowledge["transfer"] >= 0.5 * knowledge["validation"]:
-        return None
-    better = (
-        "show it changed ones: --set transfer.mode=views --set transfer.augmentation.jitter=0.05 (images: .shift=1, "
-        ".rotation=5, .mixup=0.5)"
-        if can_change
-        else "give it inputs that no member was trained on"
-    )
-    return f"members agree more there than on new inputs, so a student learns to be surer than they are; {better}"
-
-
 def spread(inputs: Rows, most: int = 5000) -> np.ndarray:
     """Returns the numbers of at most so many inputs, evenly spread, as they may be sorted by class.
 

@@ -518,3 +518,20 @@ def test_recordings_by_tasks_are_those_of_one_process(tmp_path):
         found.append([_json(path)["files"] for path in manifests])
     assert found[0] == found[1]
     assert kinds == [[("recording", "")] * 10 + [("recording", "auxiliary")]]  # views, and auxiliary inputs as they are
+
+
+@pytest.mark.parametrize(("can_change", "told"), [(True, "transfer.mode=views"), (False, "no member was trained on")])
+def test_members_that_agree_too_much_are_told_with_what_to_do(can_change, told):
+    advice = stages.too_agreed({"transfer": 0.02, "validation": 0.05}, can_change=can_change)
+    assert "surer than they are" in advice
+    assert told in advice
+
+
+def test_members_that_agree_as_on_new_inputs_need_no_advice():
+    assert stages.too_agreed({"transfer": 0.03, "validation": 0.05}, can_change=True) is None
+
+
+def test_a_finished_run_answers_without_tensorflow(finished):
+    """So that a look at what is there takes a second, and prints nothing of TensorFlow's."""
+    code = f"import sys; from end2_tf import cli; cli.main({_args(finished)!r}); sys.exit('tensorflow' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)

@@ -218,14 +218,3 @@ def test_statistics_alone_are_enough_and_dont_grow_with_the_members(tmp_path, en
         DataError, match=r"no statistics for DirichletNLL at temperature 2, and .* transfer\.keep=logits"
     ):
         alone.statistics(loss, np.asarray([2.0]), with_auxiliary=False)(0, CLEAN, ids[:20])
-
-
-@pytest.mark.parametrize(("can_change", "told"), [(True, "transfer.mode=views"), (False, "no member was trained on")])
-def test_members_that_agree_too_much_are_told_with_what_to_do(can_change, told):
-    advice = transfer.too_agreed({"transfer": 0.02, "validation": 0.05}, can_change=can_change)
-    assert "surer than they are" in advice
-    assert told in advice
-
-
-def test_members_that_agree_as_on_new_inputs_need_no_advice():
-    assert transfer.too_agreed({"transfer": 0.03, "validation": 0.05}, can_change=True) is None
