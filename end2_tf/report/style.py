@@ -204,7 +204,7 @@ def png(fig: Figure) -> bytes:
     drawn, target = io.BytesIO(), io.BytesIO()
     FigureCanvasAgg(fig)
     _take_literally(fig)
-    fig.savefig(drawn, format="png", dpi=DPI, bbox_inches="tight", pad_inches=0.12)
+    fig.savefig(drawn, format="png", dpi=DPI, bbox_inches="tight", pad_inches=0.12, pil_kwargs={"compress_level": 0})
     image: Any = Image.open(drawn).convert("RGB").quantize(_PALETTE, Image.Quantize.MAXCOVERAGE)
     image.save(target, "PNG", optimize=True)
     return target.getvalue()
