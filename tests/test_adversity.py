@@ -39,7 +39,8 @@ needs_mount = pytest.mark.skipif(not _can_mount(), reason="needs `unshare -rm mo
 
 def _args(workdir, *more):
     sets = [part for change in SMALL for part in ("--set", change)]
-    return ["--experiment=spirals_mlp_end2", f"--workdir={workdir}", "--jobs=1", "--quiet", *sets, *more]
+    common = ["--experiment=spirals_mlp_end2", "--stage=evaluate", f"--workdir={workdir}", "--jobs=1", "--quiet"]
+    return [*common, *sets, *more]
 
 
 def _on_a_disk(folder, *steps):

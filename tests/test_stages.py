@@ -336,11 +336,12 @@ def test_killed_runs_end_in_the_same_numbers(tmp_path, engine):
             "ensemble.num_members=2",
             "student.methods=single_matched,end2",
         )
-    whole = _start(_args(tmp_path / "whole", "--deterministic", changes=changes))
+    to_the_numbers = ("--deterministic", "--stage=evaluate")
+    whole = _start(_args(tmp_path / "whole", *to_the_numbers, changes=changes))
     output = whole.communicate()[0]
     assert whole.returncode == 0, output
     workdir = tmp_path / "killed"
-    arguments = _args(workdir, "--deterministic", changes=changes)
+    arguments = _args(workdir, *to_the_numbers, changes=changes)
     pattern = "ensemble/*/.stack_*.npz" if engine == "stacked" else "ensemble/*/.member_*.npz"
     _kill_when(_start(arguments), lambda: list(workdir.glob(pattern)))
     assert not list(workdir.glob("ensemble/*/manifest.json"))
