@@ -440,9 +440,8 @@ def _start_tensorflow(deterministic: bool) -> None:
     """Imports TensorFlow, keeping the lines its C++ writes at import off the screen unless the import fails."""
     from end2_tf import workers
 
-    if (
-        deterministic
-    ):  # its rewritten input pipelines have an attribute that TensorFlow itself calls an error, and ignores
+    if deterministic:
+        # Its rewritten input pipelines have an attribute that TensorFlow itself calls an error, and ignores.
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     for name, value in workers.ENVIRONMENT.items():
         os.environ.setdefault(name, value)
