@@ -90,6 +90,7 @@ class Run(Trainer):
         self._start = prepare
         self.command = command or f"python main.py --experiment={name}"
         self.zoo_dir = zoo_dir or Path("zoo")
+        self._seconds_told = 0.0
 
     # What stages share.
 
@@ -163,10 +164,12 @@ class Run(Trainer):
 
     def run_stage(self, stage: str) -> Outcome:
         """Runs one stage if it isn't up to date, and tells of it; the caller holds the workdir."""
-        started = time.monotonic()
+        started, told = time.monotonic(), self._seconds_told
         was_ready, path, summary = getattr(self, f"run_{stage}")()
         self.progress.end()
-        outcome = Outcome(stage, was_ready, path, time.monotonic() - started, summary)
+        needed = self._seconds_told - told  # by the earlier stages that this one had to run
+        outcome = Outcome(stage, was_ready, path, time.monotonic() - started - needed, summary)
+        self._seconds_told += outcome.seconds
         self._tell(outcome)
         return outcome
 

@@ -5,6 +5,7 @@ import functools
 import itertools
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -165,9 +166,12 @@ def test_describe_runs_nothing(tmp_path, capsys):
 
 def test_a_stage_alone_tells_what_it_needed(tmp_path, capsys):
     changes = (*SMALL, "ensemble.num_members=1", "student.methods=end2", "student.epochs=1")
+    started = time.monotonic()
     assert cli.main(_args(tmp_path, "--stage=report", changes=changes)) == 0
-    out = capsys.readouterr().out
-    assert all(f"\n{stage}" in out for stage in ("ensemble", "transfer", "student", "evaluate", "report"))
+    elapsed, out = time.monotonic() - started, capsys.readouterr().out
+    found = re.findall(r"^(ensemble|transfer|student|evaluate|report) +(\d+) s", out, re.MULTILINE)
+    assert [stage for stage, _ in found] == ["ensemble", "transfer", "student", "evaluate", "report"]
+    assert sum(int(seconds) for _, seconds in found) < elapsed + 5 / 2  # each rounded; none counts another's time
 
 
 def test_a_report_shows_its_own_numbers_after_another_evaluation(finished):
