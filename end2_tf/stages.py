@@ -313,8 +313,7 @@ class Run(Trainer):
             if knowledge
             else ""
         )
-        can_change = self.experiment.ensemble.predictions is None
-        if knowledge and (advice := too_agreed(knowledge, can_change=can_change)):
+        if knowledge and (advice := too_agreed(knowledge, self.experiment)):
             self.say(f"          {advice}")
         if self.experiment.transfer.mode == "online":
             return was_ready, folder, f"members are asked during training ({num_members} members){disagreement}"
@@ -510,19 +509,24 @@ def _seconds(artefacts: list[Artefact]) -> dict[str, float]:
     return {stage: sum(spent) for stage, spent in total.items() if None not in spent}
 
 
-def too_agreed(knowledge: Mapping[str, float], *, can_change: bool) -> str | None:
+def too_agreed(knowledge: Mapping[str, float], experiment: Experiment) -> str | None:
     """Returns what to do where members agree far more on transfer inputs than on held-out ones; None where they don't.
 
     Args:
         knowledge: Mean knowledge uncertainty, nats, on `transfer` and on `validation` inputs.
-        can_change: Whether members can be asked about changed inputs.
+        experiment: What was recorded.
     """
     if knowledge["transfer"] >= 0.5 * knowledge["validation"]:
         return None
-    better = (
-        "show it changed ones: --set transfer.mode=views --set transfer.augmentation.jitter=0.05 (images: .shift=1, "
-        ".rotation=5, .mixup=0.5)"
-        if can_change
-        else "give it inputs that no member was trained on"
-    )
+    settings = experiment.transfer
+    if experiment.ensemble.predictions is not None:
+        better = "give it inputs that no member was trained on"
+    elif settings.mode == "clean" or settings.augmentation.is_identity:
+        mode = "--set transfer.mode=views " if settings.mode == "clean" else ""
+        better = (
+            f"show it changed ones: {mode}--set transfer.augmentation.jitter=0.05 (images: .shift=1, .rotation=5, "
+            ".mixup=0.5)"
+        )
+    else:
+        better = "change them more, by larger values in transfer.augmentation"
     return f"members agree more there than on new inputs, so a student learns to be surer than they are; {better}"
