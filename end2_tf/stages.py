@@ -7,12 +7,12 @@ import functools
 import importlib.metadata
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from end2_tf import __version__, config, console, distribution, workdir
+from end2_tf import __version__, advice, config, console, distribution, workdir
 from end2_tf.config import Experiment
 from end2_tf.distribution import AUTO, Strategy
 from end2_tf.errors import ConfigError
@@ -282,12 +282,8 @@ class Run(Trainer):
         error = metrics.error_rate(probs, held_out.labels)
         whose = "your one member" if members.num_members == 1 else f"your {members.num_members} members"
         self.say(f"          {whose}: {100 * error:.1f} % error on {len(held_out)} held out")
-        if members.num_members == 1:
-            self.say("          nobody disagrees with it, so students learn no knowledge uncertainty; bring more")
-        if error > 0.9 * (1 - 1 / self.data.num_classes):
-            self.say(
-                "          that is near chance: do they take raw inputs (pixels 0-255), and classes in this order?"
-            )
+        for line in advice.on_members(members.num_members, error, self.data.num_classes):
+            self.say(f"          {line}")
 
     def run_transfer(self) -> tuple[bool, Path, str]:
         needed, folder = self.plan.all_recordings(), self.root.path / "transfer"
@@ -313,8 +309,8 @@ class Run(Trainer):
             if knowledge
             else ""
         )
-        if knowledge and (advice := too_agreed(knowledge, self.experiment)):
-            self.say(f"          {advice}")
+        if knowledge and (line := advice.on_transfer_inputs(knowledge, self.experiment)):
+            self.say(f"          {line}")
         if self.experiment.transfer.mode == "online":
             return was_ready, folder, f"members are asked during training ({num_members} members){disagreement}"
         parts = []
@@ -507,26 +503,3 @@ def _seconds(artefacts: list[Artefact]) -> dict[str, float]:
         if manifest is not None:
             total.setdefault(artefact.stage, []).append(manifest.get("seconds"))
     return {stage: sum(spent) for stage, spent in total.items() if None not in spent}
-
-
-def too_agreed(knowledge: Mapping[str, float], experiment: Experiment) -> str | None:
-    """Returns what to do where members agree far more on transfer inputs than on held-out ones; None where they don't.
-
-    Args:
-        knowledge: Mean knowledge uncertainty, nats, on `transfer` and on `validation` inputs.
-        experiment: What was recorded.
-    """
-    if knowledge["transfer"] >= 0.5 * knowledge["validation"]:
-        return None
-    settings = experiment.transfer
-    if experiment.ensemble.predictions is not None:
-        better = "give it inputs that no member was trained on"
-    elif settings.mode == "clean" or settings.augmentation.is_identity:
-        mode = "--set transfer.mode=views " if settings.mode == "clean" else ""
-        better = (
-            f"show it changed ones: {mode}--set transfer.augmentation.jitter=0.05 (images: .shift=1, .rotation=5, "
-            ".mixup=0.5)"
-        )
-    else:
-        better = "change them more, by larger values in transfer.augmentation"
-    return f"members agree more there than on new inputs, so a student learns to be surer than they are; {better}"

@@ -525,23 +525,6 @@ def test_recordings_by_tasks_are_those_of_one_process(tmp_path):
     assert kinds == [[("recording", "")] * 10 + [("recording", "auxiliary")]]  # views, and auxiliary inputs as they are
 
 
-@pytest.mark.parametrize(
-    ("changes", "told"),
-    [
-        ({"transfer.mode": "clean"}, "show it changed ones: --set transfer.mode=views --set transfer.augmentation."),
-        ({"transfer.augmentation.jitter": 0}, "show it changed ones: --set transfer.augmentation.jitter"),
-        ({}, "change them more"),
-        ({"transfer.mode": "clean", "ensemble.predictions": "said.npz"}, "inputs that no member was trained on"),
-    ],
-)
-def test_members_that_agree_too_much_are_told_with_what_to_do(changes, told):
-    experiment = config.override(registry.experiments()["spirals_mlp_end2"], changes)
-    advice = stages.too_agreed({"transfer": 0.02, "validation": 0.05}, experiment)
-    assert "surer than they are" in advice
-    assert told in advice
-    assert stages.too_agreed({"transfer": 0.03, "validation": 0.05}, experiment) is None
-
-
 def test_a_finished_run_answers_without_tensorflow(finished):
     """So that a look at what is there takes a second, and prints nothing of TensorFlow's."""
     code = f"import sys; from end2_tf import cli; cli.main({_args(finished)!r}); sys.exit('tensorflow' in sys.modules)"
