@@ -332,7 +332,7 @@ def _write_listing(target: Path, zoo_dir: Path, folders: Mapping[str, Path], row
 
 def _served(folders: Mapping[str, Path]) -> str:
     """Returns TensorFlow Serving's list of the entries that are exported, for a zoo mounted at /models."""
-    exported = [(name, there) for name, folder in folders.items() if (there := workdir.versions(folder))]
+    exported = [(name, there) for name, folder in sorted(folders.items()) if (there := workdir.versions(folder))]
     models = [
         served.Model(name, Path(name), num_latest=2, labels={served.STABLE: max(there)}) for name, there in exported
     ]

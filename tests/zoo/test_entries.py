@@ -33,6 +33,11 @@ def test_files_config_and_name_agree(name):
         assert link.startswith("http") or (ZOO / name / link).exists(), link
 
 
+def test_tensorflow_serving_is_given_the_exported_ones_in_order():
+    found = re.findall(r'^    name: "(.+)"$', (ZOO / "models.config").read_text(encoding="utf-8"), re.MULTILINE)
+    assert found == [name for name in NAMES if list((ZOO / name).glob("*/saved_model.pb"))]
+
+
 @pytest.mark.slow
 def test_all_predictions_are_reproduced_in_a_fresh_process():
     code = (
