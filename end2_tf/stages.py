@@ -303,14 +303,12 @@ class Run(Trainer):
             )
         _, num_members, num_classes = manifests[0]["logits"]
         knowledge = (self.plan.transfer.manifest() or {}).get("knowledge")
-        disagreement = (
-            f"; members' knowledge uncertainty {knowledge['transfer']:.2g} nats there, {knowledge['validation']:.2g} "
-            "on validation inputs"
-            if knowledge
-            else ""
-        )
-        if knowledge and (line := advice.on_transfer_inputs(knowledge, self.experiment)):
-            self.say(f"          {line}")
+        disagreement = ""
+        if knowledge:
+            shown, new = knowledge["transfer"], knowledge["validation"]
+            disagreement = f"; members' knowledge uncertainty {shown:.2g} nats there, {new:.2g} on validation inputs"
+            if line := advice.on_transfer_inputs(knowledge, self.experiment):
+                self.say(f"          {line}")
         if self.experiment.transfer.mode == "online":
             return was_ready, folder, f"members are asked during training ({num_members} members){disagreement}"
         parts = []
