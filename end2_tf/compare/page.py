@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from end2_tf import tables, workdir
-from end2_tf.compare import answer, differences, picture, saved, targets
+from end2_tf.compare import answer, continued, differences, picture, saved, targets
 from end2_tf.compare.differences import BEST, Difference, amount
 from end2_tf.compare.runs import KINDS, TEST_METRICS, Run, read
 from end2_tf.compare.saved import Found
@@ -34,7 +34,8 @@ def build(
 
     Args:
         sources: Workdirs of finished runs, each of other data or another backbone; and the .json of an earlier page,
-            whose runs are taken over as they are but for those that a workdir gives anew.
+            whose runs are taken over as they are, but for those that a workdir gives anew, and for students that a
+            workdir with the same ensemble has (`continued`).
         output: The folder to write to.
         num_resamples: Of every interval's bootstrap.
         report: Called with progress.
@@ -51,8 +52,13 @@ def build(
         raise ConfigError("--compare names no workdir. Give one or more, separated by commas.")
     earlier = [path for path in sources if path.is_file()]
     by_name = {run.name: (run, of_run) for run, of_run in saved.read(earlier)}
-    for finished in read(path for path in sources if path not in earlier):
-        by_name[finished.run.name] = finished.run, differences.of(finished, num_resamples, report)
+    added = read(path for path in sources if path not in earlier)
+    for finished in sorted(added, key=lambda finished: finished.run.is_brought):  # they may go on with another of these
+        run, of_run = finished.run, differences.of(finished, num_resamples, report)
+        before = continued.begun(run, (run for run, _ in by_name.values()))
+        if before is not None:
+            run, of_run = continued.join(by_name[before.name], run, of_run)
+        by_name[run.name] = run, of_run
     found = list(by_name.values())
     checked = {run.name: targets.checks(run) for run, _ in found}
     drawing = picture.draw([run for run, _ in found])
@@ -142,6 +148,10 @@ def _facts(run: Run) -> list[str]:
     facts.append(f"Examples: {sizes}.")
     if run.commit:
         facts.append(f"Evaluated at commit {run.commit[:7]}.")
+    for commit in dict.fromkeys(run.commits_of.values()):
+        names = ", ".join(run.label(model) for model, own in run.commits_of.items() if own == commit)
+        at = f", evaluated at commit {commit[:7]}" if commit else ""
+        facts.append(f"Of a later run with the same ensemble{at}: {names}.")
     if run.is_smoke:
         facts.append("**A smoke run: a try of the machinery, too small to answer anything.**")
     fewer = [m for m in run.models if m != "single" and m in run.kept and run.kept[m] < run.num_seeds(m)]

@@ -16,8 +16,8 @@ from end2_tf.errors import ConfigError, DataError, WorkdirError
 from end2_tf.reading import texts
 from end2_tf.report.inputs import Evaluation, Row
 
-_TEACHERS = ("ensemble", "teacher")
-METHODS = (*_TEACHERS, *(model for model in tables.MODELS if model not in ("bayes", *_TEACHERS)))
+TEACHERS = ("ensemble", "teacher")
+METHODS = (*TEACHERS, *(model for model in tables.MODELS if model not in ("bayes", *TEACHERS)))
 
 Kind = Literal["total", "knowledge"]
 KINDS: tuple[Kind, ...] = ("total", "knowledge")
@@ -76,6 +76,7 @@ class Run:
         rows: Its measures.
         gap_closed: Shares of gaps.
         epochs_of: Of students whose method has a number of its own.
+        commits_of: Of the code that evaluated students of a later run with the same ensemble.
     """
 
     name: texts.Name
@@ -97,6 +98,7 @@ class Run:
     rows: list[Row]
     gap_closed: list[Gap]
     epochs_of: dict[texts.Name, int] = dataclasses.field(default_factory=dict)
+    commits_of: dict[texts.Name, texts.Name | Literal[""]] = dataclasses.field(default_factory=dict)
 
     def distance(self, ood: str) -> str:
         """Returns whether an OOD set is "near" or "far"; "" where the in-domain data aren't known to `NEAR`."""
