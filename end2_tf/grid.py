@@ -168,8 +168,7 @@ def experiments(study: Study, *, smoke: bool = False, changes: Changes | None = 
         "student.seeds_of": {},
         **study.base,
     }
-    if study.is_made:
-        _check_not_varied(study, changes or {})
+    _check_not_varied(study, changes or {})
     small, own_small = (original.smoke, study.smoke) if smoke else ({}, {})
     found = {}
     for label, own in study.variants.items():
@@ -188,12 +187,17 @@ def _plain(changes: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _check_not_varied(study: Study, changes: Changes) -> None:
-    """Raises ConfigError where a change would be lost, because the study varies that field itself."""
+    """Raises ConfigError where of a change and a variant's own, which is of the same field, one would be lost."""
     varied = {path for own in study.variants.values() for path in own}
     for change in changes:
         path = change.partition("=")[0].strip()
-        if any(path == other or path.startswith(f"{other}.") for other in varied):
+        # A part of a field may be changed after the whole, not before; variants made for an experiment come last.
+        if any(_is_in(path, other) if study.is_made else _is_in(other, path) for other in varied):
             raise ConfigError(f"--set has {change!r}, but {path} is what the study varies. Leave it out.")
+
+
+def _is_in(path: str, field: str) -> bool:
+    return path == field or path.startswith(f"{field}.")
 
 
 def _check_different(study: Study, found: Mapping[str, Experiment]) -> None:

@@ -53,6 +53,19 @@ def test_changes_come_in_order():
     assert (small.student.epochs, small.student.num_seeds, small.seed) == (40, 1, 3)
 
 
+@pytest.mark.parametrize("change", ["student.epochs=3", " student.epochs = 3", "student.optimizer={}"])
+def test_what_a_study_varies_cannot_be_set_for_all_its_variants(change):
+    found = study({"short": {"student.epochs": 7}, "fast": {"student.optimizer.learning_rate": 0.1}})
+    with pytest.raises(ConfigError, match=r"--set has .*, but student\.\w+ is what the study varies\. Leave it out\."):
+        grid.experiments(found, changes=[change])
+
+
+def test_a_part_of_what_a_study_varies_can_be_set():
+    found = study({"jitter": {"transfer.augmentation": Augmentation(jitter=0.2)}, "none": {}})
+    for each in grid.experiments(found, changes=["transfer.augmentation.mixup=0.5", "student.epochs=3"]).values():
+        assert (each.transfer.augmentation.mixup, each.student.epochs) == (0.5, 3)
+
+
 def test_values_may_be_parts_of_a_config():
     found = study({"jitter": {"transfer.augmentation": Augmentation(jitter=0.2), "transfer.augmentation.mixup": 0.5}})
     (experiment,) = grid.experiments(found).values()
