@@ -187,7 +187,8 @@ def _curves(ax: Axes, panel: Panel, varied: Sequence[Measured], shared: Mapping[
             label=f"{label}{_counted({p.n for p in points})}",
         )
         drawn += points
-    ax.set_xticks(sorted(axis.positions.values()), [f"{x:.3g}" for x in sorted(axis.positions.values())])
+    positions = sorted(axis.positions.values())
+    ax.set_xticks(positions, [f"{x:.0f}" if x >= 10 else f"{x:.3g}" for x in positions])  # a third beside 25 % has room
     ax.xaxis.set_minor_locator(NullLocator())
     _finish(ax, panel, shared, drawn, across=True)
 
