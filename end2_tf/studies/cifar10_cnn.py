@@ -1,0 +1,23 @@
+"""What the recipe of `cifar10_cnn_end2` pays: how far EnD²'s mean is behind EnD's, and for which of its parts."""
+
+from end2_tf.grid import Study
+from end2_tf.studies import _ood
+
+_WEIGHT = "methods.end2_aux.loss_options.weight"
+
+STUDIES = {
+    "cifar10_cnn_precision": Study(
+        title="What the precision costs the mean: cifar10_cnn_end2",
+        question="Is it the offset or the weight of the precision for which EnD² has a higher NLL than EnD?",
+        experiment="cifar10_cnn_end2",
+        methods=("end2_aux",),
+        base={**_ood.base("cifar10"), "student.epochs": 20},
+        variants={
+            "EnD": {"student.methods": ("end_aux",)},
+            "EnD², as it is": {},
+            "offset 0": {"methods.end2_aux.offset": 0.0},
+            "weight .005": {_WEIGHT: 0.005},
+            "offset 0, weight .005": {"methods.end2_aux.offset": 0.0, _WEIGHT: 0.005},
+        },
+    ),
+}
