@@ -43,7 +43,8 @@ class Placement:
 
         def together(what: str) -> Together:
             members = all(task.kind in ("member", "stack") for task in tasks)
-            return Together(self.progress, what, before, before + len(tasks), shows_figures=members)
+            lengths = {task: _num_epochs(trainer.of(task), task.method) for task in tasks if task.kind == "student"}
+            return Together(self.progress, what, before, before + len(tasks), shows_figures=members, lengths=lengths)
 
         if self.launch is not None:
             self.launch(tasks, trainer, together(what))
@@ -78,6 +79,11 @@ class Placement:
         if self.launch is not None or self.devices.kind != "auto" or distribution.num_workers() > 1 or _gpus():
             return 1
         return self.jobs or len(machine.cores())
+
+
+def _num_epochs(trainer: Trainer, method: str) -> int:
+    experiment = trainer.experiment
+    return experiment.student.epochs_of(experiment.methods[method])
 
 
 def _check_synchronised(trainer: Trainer, tasks: Sequence[Task]) -> None:

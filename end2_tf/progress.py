@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 SECONDS_BETWEEN_LINES = 15.0
@@ -76,7 +76,7 @@ class Progress:
 class Together:
     """The progress of several trainings as one: the epochs of all of them.
 
-    Of those that haven't begun, the length is taken to be the mean of the others.
+    Of those that haven't begun and aren't among `lengths`, the length is taken to be the mean of the others.
 
     Args:
         progress: Where to report it.
@@ -84,21 +84,31 @@ class Together:
         before: How many trainings were done earlier.
         total: How many there are, with those.
         shows_figures: Whether those of one tell of all; losses of different methods can't be compared.
+        lengths: How many epochs trainings will have, by task.
     """
 
-    def __init__(self, progress: Report, what: str, before: int, total: int, *, shows_figures: bool = True):
+    def __init__(
+        self,
+        progress: Report,
+        what: str,
+        before: int,
+        total: int,
+        *,
+        shows_figures: bool = True,
+        lengths: Mapping[Any, int] | None = None,
+    ):
         self.progress, self.what, self.before, self.total = progress, what, before, total
-        self.shows_figures = shows_figures
+        self.shows_figures, self.lengths = shows_figures, dict(lengths or {})
         self.epochs: dict[Any, tuple[int, int]] = {}
         self.resumed: dict[Any, int] = {}
 
     def __call__(self, task: Any, what: str, done: int, of: int, figures: dict[str, float]) -> None:
         if what in ("training", "recording"):
-            self.epochs[task] = done, of
+            self.epochs[task], self.lengths[task] = (done, of), of
             self.resumed.setdefault(task, max(done - 1, 0))  # a training is first heard of after an epoch
             shown = figures if self.shows_figures else {}
             done_of_all = sum(epochs for epochs, _ in self.epochs.values())
-            mean_length = sum(length for _, length in self.epochs.values()) / len(self.epochs)
+            mean_length = sum(self.lengths.values()) / len(self.lengths)
             before, total = round(self.before * mean_length), round(self.total * mean_length)
             earlier = before + sum(self.resumed.values())
             self.progress(self.what, before + done_of_all, total, {**shown, BEFORE: earlier})

@@ -2,10 +2,11 @@
 
 import pytest
 
-from end2_tf import distribution, machine
+from end2_tf import config, distribution, machine, registry
 from end2_tf.placement import Placement
 from end2_tf.progress import Progress
-from end2_tf.tasks import Task
+from end2_tf.tasks import Task, Trainer
+from end2_tf.workdir import Workdir
 
 
 @pytest.mark.parametrize(
@@ -49,6 +50,19 @@ def test_what_is_launched_elsewhere_is_not_done_here():
     placement = Placement(0, distribution.AUTO, launch, Progress(quiet=True))
     placement.do(trainer, tasks, "training 5 members", lambda task: pytest.fail("done here"), before=3)
     assert asked == [(tasks, trainer, 3, 5, True)]
+
+
+def test_the_lengths_of_students_are_known_before_they_begin(tmp_path):
+    experiment = registry.experiments()["spirals_mlp_end2"]
+    changes = {"methods.end.epochs": 30, "student.epochs": 20}
+    trainer = Trainer(config.override(experiment, changes), Workdir(tmp_path))
+    trainer.variants = {"long": Trainer(config.override(experiment, {"student.epochs": 50}), Workdir(tmp_path))}
+    tasks = [Task("student", 0, "end"), Task("student", 0, "end2"), Task("student", 0, "end2", variant="long")]
+    asked = []
+    placement = Placement(0, distribution.AUTO, lambda *launched: asked.append(launched), Progress(quiet=True))
+    placement.do(trainer, tasks, "training 3 students", lambda task: pytest.fail("done here"))
+    [(_, _, together)] = asked
+    assert list(together.lengths.values()) == [30, 20, 50]
 
 
 @pytest.mark.parametrize(

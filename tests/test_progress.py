@@ -25,6 +25,15 @@ def test_progress_of_trainings_of_different_lengths():
     assert seen == [(1, 30), (6, 45), (8, 60)]
 
 
+def test_lengths_that_are_known_count_before_their_training_begins():
+    seen = []
+    lengths = {"long": 20, "short": 10, "shorter": 5}
+    together = Together(lambda *report: seen.append(report[1:3]), "training", before=0, total=3, lengths=lengths)
+    together("long", "training", 1, 20, {})
+    together("short", "training", 1, 12, {})  # what a training says of itself counts
+    assert seen == [(1, 35), (2, 37)]
+
+
 def test_figures_are_of_all_or_not_shown():
     seen = []
     together = Together(lambda *report: seen.append(report[3]), "training", 0, 2, shows_figures=False)
