@@ -22,6 +22,7 @@ from end2_tf.report import style
 ENSEMBLE, SINGLE, TEACHER = "ensemble", "single", "teacher"
 OOD = "ood_"
 
+_NARROW = 0.005  # of values closer together ticks have four decimals, and fewer have room
 _COLUMNS = 4  # panels beside one another
 _WIDTH = 9.8  # inches; at 150 a page's 1280 pixels show it at 87 %
 _ROW = 0.2  # inches a category
@@ -224,8 +225,9 @@ def _dots(ax: Axes, panel: Panel, varied: Sequence[Measured], shared: Mapping[st
         )
         drawn.append(point)
     ax.set_ylim(len(varied) - 0.4 + (_LINE if SINGLE in shared else 0.0), -0.6)  # alike in all panels of a row
-    ax.locator_params(axis="x", nbins=5)
     _finish(ax, panel, shared, drawn, across=False)
+    low, high = ax.get_xlim()
+    ax.locator_params(axis="x", nbins=5 if high - low > _NARROW else 3)
 
 
 def _finish(ax: Axes, panel: Panel, shared: Mapping[str, Measured], drawn: Sequence[_Point], *, across: bool) -> None:
