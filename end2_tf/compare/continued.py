@@ -7,43 +7,44 @@ from collections.abc import Iterable
 
 from end2_tf.compare.differences import PAIRS, Difference
 from end2_tf.compare.runs import METHODS, TEACHERS, Run
-from end2_tf.report.inputs import Row
 
 _SAME = 1e-3  # as far as predictions of a published ensemble may be from its members', whose weights it rounds
-_IN_PERCENT = ("prr",)
 _OF_MEMBERS = (*TEACHERS, "single")
 
 
 def begun(run: Run, earlier: Iterable[Run]) -> Run | None:
     """Returns the earlier run that a run goes on with, if there is one.
 
-    It is one of the same experiment whose ensemble has the same results on the same sets, to 1e-3; a run that trained
-    members of its own begins anew.
+    It is one of the same experiment whose ensemble has the same results on the same sets, to 1e-3 (PRR, in percent, to
+    0.1); a run that trained members of its own begins anew.
     """
-    candidates = (
-        e for e in earlier if (e.experiment, e.data, e.num_members) == (run.experiment, run.data, run.num_members)
-    )
     return next(
-        (e for e in candidates if run.is_brought and e.counts == run.counts and _has_same_ensemble(run, e)), None
+        (e for e in earlier if run.is_brought and _facts(e) == _facts(run) and _has_same_ensemble(run, e)), None
     )
+
+
+def _facts(run: Run) -> tuple[object, ...]:
+    return run.experiment, run.data, run.num_members, run.counts
 
 
 def _has_same_ensemble(run: Run, earlier: Run) -> bool:
-    found = [(row.metric, row.value, earlier.value("ensemble", row.metric, row.dataset)) for row in _of_ensemble(run)]
+    rows = [row for row in run.rows if row.model == "ensemble"]
+    found = [(row.metric, row.value, earlier.value("ensemble", row.metric, row.dataset)) for row in rows]
     return bool(found) and all(
-        a is not None and b is not None and abs(a - b) <= _SAME * (100 if metric in _IN_PERCENT else 1)
+        a is not None and b is not None and abs(a - b) <= _SAME * (100 if metric == "prr" else 1)
         for metric, a, b in found
     )
-
-
-def _of_ensemble(run: Run) -> list[Row]:
-    return [row for row in run.rows if row.model == "ensemble"]
 
 
 def join(earlier: tuple[Run, list[Difference]], run: Run, found: list[Difference]) -> tuple[Run, list[Difference]]:
     """Returns an earlier run with a later one's students in the place of its own.
 
     Differences between a student that was replaced and one that wasn't are left out: they were of other trainings.
+
+    Args:
+        earlier: The run that it goes on with, and its differences.
+        run: What it adds.
+        found: The differences between its own models.
     """
     before, differences = earlier
     new = [model for model in run.models if model not in _OF_MEMBERS]
