@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from end2_tf import config
 from end2_tf.config import Experiment
-from end2_tf.errors import ConfigError, ModelError, WorkdirError
+from end2_tf.errors import ConfigError, ModelError, WorkdirError, ZooError
 from end2_tf.plan import Plan
 from end2_tf.progress import Progress
 from end2_tf.workdir import Artefact, Workdir
@@ -76,7 +76,7 @@ def write_inputs(run: Run, path: Path) -> tuple[int, dict[str, int]]:
 def export(run: Run) -> tuple[bool, Path, str]:
     """Exports what the experiment says, and writes TensorFlow Serving's files; returns what a stage returns."""
     config.check_exported(run.experiment)
-    made = _export(run, run.experiment.export.models)
+    made = _export(run, run.experiment.export.models, run.experiment)
     from end2_tf.serving import deployment
 
     folder = run.root.path / "export"
@@ -104,27 +104,40 @@ def publish(run: Run) -> tuple[bool, Path, str]:
     for artefact in first.values():
         run.require(artefact, "student")
     run.prepare()
+    from end2_tf.zoo import joined
     from end2_tf.zoo import publish as publisher
 
+    found = joined.find(experiment, run.ensemble, run.zoo_dir)
+    if found is not None and not first:
+        raise ZooError(
+            f"{experiment.ensemble.models} is published already, and the run has no students. Name some with "
+            "--set student.methods."
+        )
+    told = found or experiment
     artefacts = {"ensemble": run.plan.ensemble, **first}
-    exported = [method for method in experiment.export.models if method in ("single", "ensemble", *first)]
+    own = () if found else ("single", "ensemble")
+    exported = [method for method in experiment.export.models if method in (*own, *first)]
     finished = publisher.Finished(
-        experiment=experiment,
+        experiment=told,
         data=run.data,
         ensemble=run.ensemble,
         students={method: artefact.path / "model.keras" for method, artefact in first.items()},
         seconds={name: (a.manifest() or {}).get("seconds") for name, a in artefacts.items()},
         evaluation=run.plan.evaluation.path,
-        exports={method: made.path for method, made in _export(run, exported).items()},
+        exports={method: made.path for method, made in _export(run, exported, told).items()},
+        joins=found is not None,
     )
     published = publisher.publish(finished, run.zoo_dir, run.progress)
-    summary = f"{len(published.entries)} entries, {', '.join(published.entries)}"
+    num = len(published.entries)
+    summary = f"{num} entr{'y' if num == 1 else 'ies'}, {', '.join(published.entries)}"
+    if finished.joins:
+        summary += ", beside those of the ensemble that taught them"
     removed = f"; removed, as this run has no such method: {', '.join(published.removed)}"
     return False, run.zoo_dir, summary + (removed if published.removed else "")
 
 
-def _export(run: Run, methods: Iterable[str]) -> dict[str, Any]:
-    """Returns what is exported of each method."""
+def _export(run: Run, methods: Iterable[str], told: Experiment) -> dict[str, Any]:
+    """Returns what is exported of each method; it is called as the entry of that experiment."""
     first = _first_students(run)
     for method in methods:
         if method in first:
@@ -136,7 +149,7 @@ def _export(run: Run, methods: Iterable[str]) -> dict[str, Any]:
 
     made: dict[str, Any] = {}
     for method in methods:
-        name = f"{metadata.group_of(run.experiment)}_{method}"
+        name = f"{metadata.group_of(told)}_{method}"
         run.progress(f"exporting {name}", len(made), len(made) + 1, {})
         made[method] = exporter.export(
             _servable(run, method),

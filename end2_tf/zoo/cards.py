@@ -32,7 +32,7 @@ def card(
 
     Args:
         metadata: The entry's.
-        rows: Results of all entries of its run.
+        rows: Results of all entries of its group, or of more.
         failures: On the test set.
         pictures: Of them, in the entry's folder.
     """

@@ -30,6 +30,7 @@ _UNITS = {
 }
 _PLACES = ("workdir", "data_dir", "zoo_dir", "stage", "quiet", "download")  # flags that say where, not what
 _FILES = ("path", "models")  # fields of a config that hold paths
+_ENTRY = re.compile(r"(?:^|[/\\])(zoo)[/\\]([A-Za-z0-9][A-Za-z0-9._-]*)[/\\](model\.keras)$")  # which anybody has
 
 
 def kind_of(method: str) -> str:
@@ -335,6 +336,8 @@ def _without_folders(value: Any, key: str) -> Any:
     if isinstance(value, list):
         return [_without_folders(each, key) for each in value]
     if isinstance(value, str) and key in _FILES:
+        if entry := _ENTRY.search(value):
+            return "/".join(entry.groups())
         return re.split(r"[/\\]", value.rstrip("/\\"))[-1]
     return value
 

@@ -30,12 +30,12 @@ from end2_tf.models import EnsembleModel, UncertaintyClassifier
 from end2_tf.progress import Report
 from end2_tf.report.inputs import Evaluation
 from end2_tf.serving import catalogue as served
-from end2_tf.zoo import cards, golden, keras_file, manifest, metadata, places, results
+from end2_tf.zoo import cards, golden, joined, keras_file, manifest, metadata, places, results
 from end2_tf.zoo.catalogue import GOLDEN, METADATA, MODEL
 from end2_tf.zoo.failures import Failures
 from end2_tf.zoo.manifest import INDEX, MANIFEST
 
-RESULTS, README, CONFIG, SERVED = "results.csv", "README.md", "config.json", served.FILE
+RESULTS, README, CONFIG, SERVED = "results.csv", "README.md", joined.CONFIG, served.FILE
 _OF_EXPORT = ("signatures", "thresholds", "calibration_split", "decisions", "parity")  # what metadata say of it
 _STAGING, _OLD = ".publishing-", ".old"
 
@@ -52,6 +52,8 @@ class Finished:
         seconds: Of training: of `ensemble`, all members together, and of each method; None where it isn't known.
         evaluation: The folder that its evaluation wrote.
         exports: The SavedModel of each method that is exported, a folder called by its version.
+        joins: Whether its members are published; its students alone are then, and `experiment` is what `joined.find`
+            returned.
     """
 
     experiment: Experiment
@@ -61,6 +63,7 @@ class Finished:
     seconds: Mapping[str, float | None]
     evaluation: Path
     exports: Mapping[str, Path] = dataclasses.field(default_factory=dict)
+    joins: bool = False
 
 
 @dataclass(frozen=True)
@@ -75,8 +78,9 @@ def publish(run: Finished, zoo_dir: Path, report: Report = lambda *args: None) -
     """Writes or replaces the entries of a run, then the zoo's results.csv, README.md and index.json.
 
     Entries of the same data set and backbone that the run doesn't have are removed: they are of another ensemble, or of
-    methods that it leaves out. Everything is written beside the old entries first and checked, also by opening it
-    again; a failure changes nothing.
+    methods that it leaves out. A run that joins a published ensemble replaces its own students and removes none; cards
+    of the ensemble's other students stay as they are. Everything is written beside the old entries first and checked,
+    also by opening it again; a failure changes nothing.
 
     Args:
         run: What to publish: the ensemble, its first member as `single`, and seed 0 of each student.
@@ -84,27 +88,29 @@ def publish(run: Finished, zoo_dir: Path, report: Report = lambda *args: None) -
         report: Called with progress.
 
     Raises:
-        ZooError: another entry was altered; the zoo would grow beyond 60 MB or can't be written; or the members can't
-            be one model.
+        ZooError: another entry was altered; the zoo would grow beyond 60 MB or can't be written; the members can't
+            be one model; or what a run joins was tested on other data.
     """
     members, group = _stacked(run.ensemble), metadata.group_of(run.experiment)
-    entries = {method: f"{group}_{method}" for method in ("single", "ensemble", *run.students)}
+    own = () if run.joins else ("single", "ensemble")
+    entries = {method: f"{group}_{method}" for method in (*own, *run.students)}
     for name in entries.values():
         if not manifest.is_entry_name(name):
             raise ZooError(f"{name!r} can't be the name of an entry. Rename the method, or the data set.")
     try:
         with _staging(zoo_dir) as staging:
             others = _others(zoo_dir, list(entries.values()))
-            kept = [name for name, meta in others.items() if meta["group"] != group]
+            kept = [name for name, meta in others.items() if run.joins or meta["group"] != group]
             removed = [name for name in others if name not in kept]
-            old_rows = results.read(zoo_dir / RESULTS)
+            old_rows = [row for row in results.read(zoo_dir / RESULTS) if row["entry"] in kept]
             evaluation = Evaluation(run.evaluation)
+            if run.joins:
+                joined.check_same_test(evaluation.results, others[f"{group}_ensemble"])
             described = _write_models(run, members, entries, evaluation, staging, zoo_dir, report)
-            rows = [row for meta in described for row in results.rows_of(meta)]
+            rows = [*old_rows, *(row for meta in described for row in results.rows_of(meta))]
             for meta in described:
                 _write_card(run, meta, rows, evaluation, staging / meta["entry"])
             folders = {name: zoo_dir / name for name in kept} | {name: staging / name for name in entries.values()}
-            rows += [row for row in old_rows if row["entry"] in kept]
             _write_listing(staging, zoo_dir, folders, results.in_order(rows))
             _swap(zoo_dir, staging, removed, [*entries.values(), RESULTS, README, SERVED])
     except OSError as error:

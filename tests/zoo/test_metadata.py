@@ -214,6 +214,8 @@ def test_the_data_are_those_that_sources_are_made_of(image_run, auxiliary, names
         ("python main.py -workdir w --set 'a.b=[\"end\"]' --seed=3", "python main.py --set 'a.b=[\"end\"]' --seed=3"),
         ("broken 'quote", "broken 'quote"),
         ("main.py --set data.path=/home/ann/x.npz --seed=1", "main.py --set data.path=x.npz --seed=1"),
+        ("main.py --set ensemble.models=/ann/zoo/a/model.keras", "main.py --set ensemble.models=zoo/a/model.keras"),
+        ("main.py --set ensemble.models=/ann/zoo/a/b/model.keras", "main.py --set ensemble.models=model.keras"),
         ("main.py --set=ensemble.models='/home/ann/*.keras'", "main.py '--set=ensemble.models=*.keras'"),
         (
             'main.py --set \'data.ood={"a": {"name": "own_data", "options": {"path": "../ann/x.npz"}}}\'',

@@ -261,3 +261,11 @@ def test_publish_as_a_stage_runs_what_is_missing(capsys, tmp_path):
     assert meta["commit"] == (commit or None)
     assert cli.main([*args, "--stage=publish", *sets, "--set", "student.methods=end"]) == 0
     assert "removed, as this run has no such method: spirals_mlp_end2\n" in capsys.readouterr().out
+
+    models = ("--set", f"ensemble.models={tmp_path / 'zoo' / 'spirals_mlp_ensemble' / 'model.keras'}")
+    args = [*args[:2], f"--workdir={tmp_path / 'later'}", args[3], "--stage=publish", *sets, *models]
+    assert cli.main(args) == 0
+    assert "1 entry, spirals_mlp_end2, beside those of the ensemble that taught them\n" in capsys.readouterr().out
+    assert zoo.list(source=tmp_path / "zoo") == [f"spirals_mlp_{m}" for m in ("end", "end2", "ensemble", "single")]
+    assert cli.main([*args, "--set", "student.methods=[]"]) == 2
+    assert "model.keras is published already, and the run has no students. Name some" in capsys.readouterr().err
