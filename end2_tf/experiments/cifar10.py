@@ -38,7 +38,7 @@ EXPERIMENTS = {
             num_views=12,
             augmentation=Augmentation(flip=True, shift=0.75, rotation=3.75, scale=0.045, mixup=0.5),
         ),
-        methods=without_dropout(methods(labels=0.3, offset=0.02)),
+        methods=without_dropout(methods(labels=0.3, offset=0.01)),
         student=Student(
             epochs=48,
             start="member",  # it is short of steps, not of images, and so small batches too: BUILD_NOTES.md
