@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -25,9 +26,10 @@ class _Compared:
 
 
 def write(path: Path, found: Found) -> Path:
-    """Writes runs and their differences as JSON, in the units of `Difference`."""
+    """Writes runs and their differences as JSON without spaces, in the units of `Difference`."""
     runs = [{"run": dataclasses.asdict(run), "differences": [_plain(d) for d in of_run]} for run, of_run in found]
-    return workdir.write_json(path, {"schema": _SCHEMA, "runs": runs})
+    text = json.dumps({"schema": _SCHEMA, "runs": runs}, ensure_ascii=False, separators=(",", ":"))
+    return workdir.write_text(path, text + "\n")
 
 
 def _plain(difference: Difference) -> dict[str, object]:
