@@ -44,7 +44,7 @@ EXPERIMENTS = {
             start="member",  # it is short of steps, not of images, and so small batches too: BUILD_NOTES.md
             batch_size=64,
             optimizer=Optimizer(learning_rate=2e-3, floor=0.1, average=0.999),
-            seeds_of={"end2_aux": 3, "end_aux": 3},
+            seeds_of={"end": 3, "end_aux": 3, "end2": 3, "end2_aux": 3},
             mixed_precision=True,
         ),
         smoke={**SMOKE, "ensemble.options.filters": [8, 16, 32, 32]},
