@@ -36,19 +36,12 @@ def card(
         failures: On the test set.
         pictures: Of them, in the entry's folder.
     """
-    group, own = metadata["group"], metadata["entry"]
-    present = {row["entry"] for row in rows}
-    labels = {own: f"**this: {label(metadata['method'])}**"}
-    for method in _COMPARED:
-        entry = f"{group}_{method}"
-        if entry in present and entry != own:
-            labels[entry] = label(method)
-    found = Results(rows, labels)
+    found = _compared(metadata, rows)
     return _render(
         "card.md.j2",
         meta=metadata,
         label=label(metadata["method"]),
-        tables=[results.markdown(table) for table in (found.test(), found.detection(), found.shifted()) if table],
+        tables=[table for table in _tables(found) if table],
         controls=found.controls,
         limits=limits(metadata, found, failures),
         serving=_serving(metadata["export"]) if "export" in metadata else "",
@@ -56,11 +49,42 @@ def card(
         pictures=pictures,
         failures=[] if pictures else _as_table(failures),
         shape=" × ".join(map(str, metadata["input"]["shape"])),
-        teacher=f"{group}_ensemble",
+        teacher=f"{metadata['group']}_ensemble",
         taught_by=taught_by(metadata),
         seconds=_digits(metadata["training_seconds"] or 0, 2),
         change=_digits(metadata["weights"]["largest_change"], 1, decimal.ROUND_CEILING),
     )
+
+
+def with_results(text: str, metadata: Mapping[str, Any], old: Sequence[Row], new: Sequence[Row]) -> str:
+    """Returns a card with the results of those it is compared with as they are now.
+
+    Args:
+        text: The card.
+        metadata: Of its entry.
+        old: The results that it was made with.
+        new: Those of now.
+    """
+    tables = (_tables(_compared(metadata, rows)) for rows in (old, new))
+    for before, after in zip(*tables, strict=True):
+        text = text.replace(before, after) if before else text
+    return text
+
+
+def _compared(metadata: Mapping[str, Any], rows: Sequence[Row]) -> Results:
+    """Returns the results that a card shows: its entry's, and those of what it is compared with."""
+    group, own = metadata["group"], metadata["entry"]
+    present = {row["entry"] for row in rows}
+    labels = {own: f"**this: {label(metadata['method'])}**"}
+    for method in _COMPARED:
+        entry = f"{group}_{method}"
+        if entry in present and entry != own:
+            labels[entry] = label(method)
+    return Results(rows, labels)
+
+
+def _tables(found: Results) -> list[str]:
+    return [results.markdown(t) if t else "" for t in (found.test(), found.detection(), found.shifted())]
 
 
 def _serving(export: Mapping[str, Any]) -> str:

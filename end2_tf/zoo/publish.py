@@ -78,9 +78,8 @@ def publish(run: Finished, zoo_dir: Path, report: Report = lambda *args: None) -
     """Writes or replaces the entries of a run, then the zoo's results.csv, README.md and index.json.
 
     Entries of the same data set and backbone that the run doesn't have are removed: they are of another ensemble, or of
-    methods that it leaves out. A run that joins a published ensemble replaces its own students and removes none; cards
-    of the ensemble's other students stay as they are. Everything is written beside the old entries first and checked,
-    also by opening it again; a failure changes nothing.
+    methods that it leaves out. A run that joins a published ensemble replaces its own students and removes none.
+    Everything is written beside the old entries first and checked, also by opening it again; a failure changes nothing.
 
     Args:
         run: What to publish: the ensemble, its first member as `single`, and seed 0 of each student.
@@ -102,7 +101,8 @@ def publish(run: Finished, zoo_dir: Path, report: Report = lambda *args: None) -
             others = _others(zoo_dir, list(entries.values()))
             kept = [name for name, meta in others.items() if run.joins or meta["group"] != group]
             removed = [name for name in others if name not in kept]
-            old_rows = [row for row in results.read(zoo_dir / RESULTS) if row["entry"] in kept]
+            all_rows = results.read(zoo_dir / RESULTS)
+            old_rows = [row for row in all_rows if row["entry"] in kept]
             evaluation = Evaluation(run.evaluation)
             if run.joins:
                 joined.check_same_test(evaluation.results, others[f"{group}_ensemble"])
@@ -110,9 +110,11 @@ def publish(run: Finished, zoo_dir: Path, report: Report = lambda *args: None) -
             rows = [*old_rows, *(row for meta in described for row in results.rows_of(meta))]
             for meta in described:
                 _write_card(run, meta, rows, evaluation, staging / meta["entry"])
-            folders = {name: zoo_dir / name for name in kept} | {name: staging / name for name in entries.values()}
+            beside = [others[name] for name in kept if others[name]["group"] == group]
+            new = [*entries.values(), *_renew_cards(beside, zoo_dir, staging, all_rows, rows)]
+            folders = {name: zoo_dir / name for name in kept} | {name: staging / name for name in new}
             _write_listing(staging, zoo_dir, folders, results.in_order(rows))
-            _swap(zoo_dir, staging, removed, [*entries.values(), RESULTS, README, SERVED])
+            _swap(zoo_dir, staging, removed, [*new, RESULTS, README, SERVED])
     except OSError as error:
         reason = error.strerror or str(error.__cause__ or error)
         raise ZooError(
@@ -303,6 +305,27 @@ def _write_card(
         (folder / picture.name).write_bytes(picture.png)
     (folder / README).write_text(cards.card(meta, rows, failures, pictures), encoding="utf-8")
     manifest.seal(folder, meta["entry"])
+
+
+def _renew_cards(
+    beside: Sequence[dict[str, Any]],
+    zoo_dir: Path,
+    staging: Path,
+    old: list[results.Row],
+    new: list[results.Row],
+) -> list[str]:
+    """Copies entries whose cards are compared with what is new, with cards that say so; returns their names."""
+    renewed = []
+    for meta in beside:
+        name = meta["entry"]
+        text = (zoo_dir / name / README).read_text(encoding="utf-8")
+        changed = cards.with_results(text, meta, old, new)
+        if changed != text:
+            shutil.copytree(zoo_dir / name, staging / name)
+            (staging / name / README).write_text(changed, encoding="utf-8")
+            manifest.seal(staging / name, name)
+            renewed.append(name)
+    return renewed
 
 
 def _folders(zoo_dir: Path) -> dict[str, Path]:

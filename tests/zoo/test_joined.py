@@ -93,6 +93,37 @@ def test_a_later_runs_students_take_the_place_of_earlier_ones_and_nothing_else_c
         zoo.check(name, source=zoo_copy)
 
 
+def test_cards_of_what_is_compared_with_a_new_student_show_its_results(zoo_copy, later):
+    """`single_matched` stands on every card of its group."""
+    path = later.evaluation / "results.json"
+    results = json.loads(path.read_text())
+    predictions = later.evaluation / "predictions"
+    shutil.copy(predictions / "end.npz", predictions / "single_matched.npz")
+
+    def publish_matched(error):
+        rows = [row | {"model": "single_matched"} for row in results["rows"] if row["model"] == "end"]
+        for row in rows:
+            if (row["dataset"], row["metric"]) == ("test", "error"):
+                row["value"] = error
+        others = [row for row in results["rows"] if row["model"] != "single_matched"]
+        path.write_text(json.dumps(results | {"rows": others + rows}))
+        run = dataclasses.replace(
+            later,
+            experiment=config.override(later.experiment, {"student.methods": "single_matched"}),
+            students={"single_matched": later.students["end2_aux"]},
+            seconds={**later.seconds, "single_matched": 1.0},
+        )
+        assert publish.publish(_joining(run, zoo_copy), zoo_copy).entries == [f"{GROUP}_single_matched"]
+
+    publish_matched(0.25)
+    for error in (0.25, 0.375):
+        publish_matched(error)
+        for name in (n for n in zoo.list(source=zoo_copy) if n.startswith(GROUP)):
+            zoo.check(name, source=zoo_copy)
+            card = (zoo_copy / name / "README.md").read_text(encoding="utf-8")
+            assert f" | {100 * error:.2f} | " in card, name
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
