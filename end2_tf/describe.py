@@ -112,7 +112,8 @@ def _cost(run: Run) -> list[str]:
     }
     weights, flops = (0, 0) if member is None else (member.count_params(), by_kind[ensemble.architecture(member)])
     epoch = len(data.train)
-    one_member = 0.0 if own is not None else 3.0 * flops * epoch * settings.epochs
+    trained_on = round((1 - settings.held_out_fraction) * epoch)
+    one_member = 0.0 if own is not None else 3.0 * flops * trained_on * settings.epochs
     num_trained = 1 if settings.kind == "dropout" else num_members
     share = experiment.transfer.auxiliary_share
     lines = [
@@ -134,7 +135,8 @@ def _cost(run: Run) -> list[str]:
         inputs = 1 / (1 - share) if experiment.methods[name].auxiliary else 1.0
         asked_flops = num_taught * flops if is_online and run.plan.is_distilled(name) else 0
         epochs = experiment.student.epochs_of(experiment.methods[name])
-        students.append(inputs * (3.0 * sizes[name][1] + asked_flops) * epoch * epochs)
+        seen = _num_shown(run) if run.plan.is_distilled(name) else epoch
+        students.append(inputs * (3.0 * sizes[name][1] + asked_flops) * seen * epochs)
     lines.append(
         f"  students {len(students)} by {len(experiment.student.methods)} methods: {sum(students):.2e} FLOPs"
         f"{', members asked online included' if is_online else ''}"
@@ -162,21 +164,29 @@ def _students(run: Run) -> list[tuple[str, int]]:
     ]
 
 
+def _num_shown(run: Run) -> int:
+    """Returns how many training examples students of the ensemble are shown, to within one a class."""
+    share = run.experiment.ensemble.held_out_fraction
+    return round(
+        {"all": 1.0, "held_out": share, "seen": 1 - share}[run.experiment.transfer.inputs] * len(run.data.train)
+    )
+
+
 def _recorded(run: Run, num_members: int) -> tuple[int, int]:
     """Returns on how many inputs members are recorded, and the bytes that this takes."""
     from end2_tf import transfer
 
     settings, data = run.experiment.transfer, run.data
     methods = [name for name in run.experiment.student.methods if run.plan.is_distilled(name)]
-    kinds = [(data.train, settings.augmentation)] if methods else []
+    kinds = [(_num_shown(run), settings.augmentation)] if methods else []
     if any(run.experiment.methods[name].auxiliary for name in methods) and data.auxiliary is not None:
-        kinds.append((data.auxiliary, settings.auxiliary_augmentation))
+        kinds.append((len(data.auxiliary), settings.auxiliary_augmentation))
     inputs = size = 0
-    for examples, augmentation in kinds:
-        inputs += len(transfer.recorded_views(settings, augmentation)) * len(examples)
+    for i, (num, augmentation) in enumerate(kinds):
+        inputs += len(transfer.recorded_views(settings, augmentation)) * num
         dtype = np.uint8 if len(data.input_shape) == 3 else np.float32
-        shape = (len(examples), *data.input_shape)
-        statistics = run.statistics(with_auxiliary=examples is data.auxiliary)
+        shape = (num, *data.input_shape)
+        statistics = run.statistics(with_auxiliary=i == 1)
         said = transfer.said_bytes(settings, num_members, data.num_classes, statistics)
         size += transfer.num_bytes(settings, augmentation, shape, dtype, said)
     return inputs, size

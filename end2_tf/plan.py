@@ -92,6 +92,8 @@ class Plan:
             settings = dataclasses.replace(settings, num_members=None)
         else:
             parts = [self._said(name) for name in self.experiment.student.methods if self._uses(name, with_auxiliary)]
+        if settings.inputs != "all":
+            parts.append(self.experiment.ensemble.held_out_fraction)
         return self._artefact("transfer", self.ensemble.digest, data, settings, *parts)
 
     def _uses(self, method: str, with_auxiliary: bool) -> bool:
@@ -107,10 +109,10 @@ class Plan:
         return [how, method.offset, self.experiment.student.epochs_of(method) if is_annealed else None]
 
     def _transfer(self, with_auxiliary: bool) -> config.Transfer:
-        """Returns the settings without what matters to training only, or to auxiliary inputs only."""
+        """Returns the settings without what matters to training only, or to the other kind of inputs only."""
         settings = dataclasses.replace(self.experiment.transfer, auxiliary_share=0.5)
         if with_auxiliary:
-            return settings
+            return dataclasses.replace(settings, inputs="all")
         return dataclasses.replace(settings, auxiliary_augmentation=config.Augmentation())
 
     def recordings(self, method: str) -> list[Artefact]:

@@ -127,7 +127,7 @@ class Run(Trainer):
         if experiment.ensemble.is_brought:
             _ = self.teacher
         else:
-            ensemble.engine(experiment.ensemble, self.data)
+            ensemble.engine(experiment.ensemble, self.members_data)
         for name in experiment.student.methods:
             self.check_start(name, self.student_backbone(name))
         if experiment.ensemble.mixed_precision or experiment.student.mixed_precision:
@@ -223,7 +223,7 @@ class Run(Trainer):
         weights = ensemble.build_member(settings, self.data, 0).count_params()
         self.root.check_writable(round(4.4 * weights * len(missing)))  # float32, and a tenth of overhead
         with workdir.lock_each([folder / f".member_{index:03d}.lock" for index in missing]):
-            if ensemble.engine(settings, self.data) == "stacked":
+            if ensemble.engine(settings, self.members_data) == "stacked":
                 self._train_stacks(folder, list(mine), missing)
                 return
             what, before = f"training {console.counted(len(mine), 'member')}", len(mine) - len(missing)
@@ -251,7 +251,7 @@ class Run(Trainer):
         if not self.deterministic:
             processes = self.placement.num_processes
             num = ensemble.num_begun(folder, mine, missing) or ensemble.num_stacks(
-                self.experiment.ensemble, self.data, len(mine), processes
+                self.experiment.ensemble, self.members_data, len(mine), processes
             )
         if num == 1:
             self.progress(what, 0, self.experiment.ensemble.epochs, {})

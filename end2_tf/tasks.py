@@ -133,7 +133,7 @@ class Trainer:
 
     def forget(self) -> None:
         """Lets go of data and ensemble; they are opened again when they are needed."""
-        for name in ("data", "ensemble"):
+        for name in ("data", "_divided", "ensemble"):
             vars(self).pop(name, None)
 
     @functools.cached_property
@@ -149,6 +149,26 @@ class Trainer:
             report=self.reading,
             for_training=self.for_training,
         )
+
+    @functools.cached_property
+    def _divided(self) -> tuple[Any, Any]:
+        """The training examples that members are trained on, and those held out."""
+        from end2_tf.data.examples import hold_out
+
+        return hold_out(self.data.train, self.experiment.ensemble.held_out_fraction, self.experiment.seed)
+
+    @property
+    def members_data(self) -> Any:
+        """The data with those training examples alone that members are trained on."""
+        if self.experiment.ensemble.held_out_fraction == 0:
+            return self.data
+        return dataclasses.replace(self.data, train=self._divided[0])
+
+    @property
+    def shown(self) -> Any:
+        """The training examples that students of the ensemble are shown."""
+        wanted = self.experiment.transfer.inputs
+        return self.data.train if wanted == "all" else self._divided[wanted == "held_out"]
 
     @functools.cached_property
     def ensemble(self) -> Any:
@@ -215,7 +235,7 @@ class Trainer:
         artefacts = [self.plan.transfer, *([self.plan.auxiliary] if self.data.auxiliary is not None else [])]
         views = transfer.make_views(
             self.experiment.transfer,
-            self.data.train.inputs,
+            self.shown.inputs,
             None if self.data.auxiliary is None else self.data.auxiliary.inputs,
             self.experiment.seed,
             *((artefact.path, (artefact.manifest() or {}).get("rows")) for artefact in artefacts),
@@ -284,7 +304,7 @@ class Trainer:
 
         ensemble.train_member(
             self.experiment.ensemble,
-            self.data,
+            self.members_data,
             self.plan.ensemble.path,
             index,
             seed=self.experiment.seed,
@@ -298,7 +318,7 @@ class Trainer:
 
         ensemble.train_stack(
             self.experiment.ensemble,
-            self.data,
+            self.members_data,
             self.plan.ensemble.path,
             range(first, last + 1),
             seed=self.experiment.seed,
@@ -347,7 +367,7 @@ class Trainer:
             loss,
             method,
             settings,
-            data.train,
+            self.shown if self.plan.is_distilled(task.method) else data.train,
             seed=seed,
             view_seed=experiment.seed if self.plan.is_distilled(task.method) else seed,  # a transfer set has its own
             transfer=shown,

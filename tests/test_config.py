@@ -150,6 +150,21 @@ def test_a_student_cannot_learn_from_more_members_than_there_are(experiment):
     config.override(experiment, ["transfer.num_members=101", "ensemble.models=*.keras"])  # who knows how many
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (["transfer.inputs=seen"], r"transfer\.inputs is 'seen', but ensemble\.held_out_fraction is 0"),
+        (
+            ["ensemble.held_out_fraction=0.5", "data.shard_rows=100"],
+            r"ensemble\.held_out_fraction is 0\.5, but data\.shard_rows keeps train in files",
+        ),
+    ],
+)
+def test_inputs_are_held_out_where_they_can_be(experiment, changes, message):
+    with pytest.raises(ConfigError, match=message):
+        config.override(experiment, changes)
+
+
 @pytest.mark.parametrize("field", ["ood", "shifted"])
 @pytest.mark.parametrize("of", ["spirals", {"name": "spirals", "options": {"noise": 0.4}}])
 def test_on_validation_the_test_split_is_left_alone(experiment, field, of):

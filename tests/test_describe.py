@@ -23,6 +23,18 @@ def test_imagenet_is_planned_without_its_data(capsys):
     assert "--strategy=mirrored on all GPUs of a machine, or TF_CONFIG on several" in said
 
 
+def test_members_and_students_cost_what_they_are_shown(capsys):
+    said = _describe(
+        capsys,
+        "imagenet_resnet50_end2",
+        *("--set", "ensemble.held_out_fraction=0.25", "--set", "transfer.inputs=held_out"),
+        *("--set", "student.methods=single_matched,end2", "--set", "data.shard_rows=none"),
+    )
+    epoch = 7_715_946_496 * 1_255_543 * 90
+    assert f"ensemble 10 members, 90 epochs: {3 * 0.75 * epoch * 10:.2e} FLOPs" in said
+    assert f"students 2 by 2 methods: {(3 + 0.25 * (3 + 10)) * epoch:.2e} FLOPs" in said
+
+
 def test_of_small_networks_flops_say_little(capsys):
     assert "expect minutes" in _describe(capsys, "spirals_mlp_end2", "--smoke")
     assert "expect minutes" not in _describe(capsys, "imagenet_resnet50_end2")

@@ -135,3 +135,25 @@ def test_epochs_of_a_method_take_the_place_of_the_students(experiment, tmp_path)
 )
 def test_what_changes_a_student_is_another_student(experiment, tmp_path, change):
     assert digests(config.override(experiment, [change]), tmp_path)[2] != digests(experiment, tmp_path)[2]
+
+
+def test_what_is_held_out_from_members_makes_other_members(experiment, tmp_path):
+    half, third = (config.override(experiment, [f"ensemble.held_out_fraction={share}"]) for share in (0.5, 1 / 3))
+    assert len({digests(each, tmp_path)[0] for each in (experiment, half, third)}) == 3
+
+
+@pytest.mark.parametrize("changes", [[], ["ensemble.models=zoo/spirals_mlp_ensemble/model.keras"]])
+def test_a_recording_is_of_the_inputs_that_students_are_shown(experiment, tmp_path, changes):
+    shown = [
+        config.override(experiment, [*changes, "ensemble.held_out_fraction=0.5", f"transfer.inputs={inputs}"])
+        for inputs in ("all", "held_out", "seen")
+    ]
+    found = [digests(each, tmp_path) for each in shown]
+    assert len({ensemble for ensemble, *_ in found}) == 1
+    assert len({transfer for _, transfer, *_ in found}) == 3
+    assert len({student for _, _, student, _ in found}) == 3
+    plans = [Plan(each, Workdir(tmp_path), None) for each in shown]
+    assert len({plan.auxiliary.digest for plan in plans}) == 1  # which none of them changes
+    assert len({plan.student("single_matched", 0).digest for plan in plans}) == 1
+    third = config.override(shown[1], ["ensemble.held_out_fraction=0.3"])
+    assert digests(third, tmp_path)[1] != found[1][1]

@@ -186,7 +186,10 @@ def test_a_report_shows_its_own_numbers_after_another_evaluation(finished):
     "more",
     [
         ("transfer.mode=online", "student.mixed_precision=true"),
-        ("transfer.mode=clean", "transfer.dtype=float16", "student.backbone=mlp", "student.options.hidden=[8]"),
+        (
+            *("transfer.mode=clean", "transfer.dtype=float16", "student.backbone=mlp", "student.options.hidden=[8]"),
+            *("ensemble.held_out_fraction=0.3", "transfer.inputs=held_out"),
+        ),
         ("methods.end2.loss=proxy_reverse_kl", "methods.end2.offset=1", "methods.end2.loss_options={}"),
         ("transfer.mode=views", "transfer.augmentation.jitter=0", "student.optimizer.schedule=one_cycle"),
         ("transfer.mode=views", "transfer.keep=statistics", "transfer.num_members=1"),

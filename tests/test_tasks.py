@@ -324,3 +324,43 @@ def test_students_that_cant_start_as_members(tmp_path, changes, message):
     trainer = _trainer(tmp_path, *changes, "student.start=member")
     with pytest.raises(ConfigError, match=message):
         trainer.check_start("end2", trainer.student_backbone("end2"))
+
+
+HELD_OUT = ("ensemble.held_out_fraction=0.25", "data.max_train=403", "student.methods=end2", "ensemble.epochs=1")
+
+
+@pytest.mark.parametrize("engine", ["stacked", "sequential"])
+def test_members_are_trained_without_what_is_held_out(tmp_path, engine):
+    """So other labels there change nothing in them."""
+    weights = []
+    for name in ("once", "again"):
+        trainer = _trainer(tmp_path / name, *HELD_OUT, f"ensemble.engine={engine}", "ensemble.mixed_precision=false")
+        if weights:
+            _, held_out = trainer._divided
+            held_out.labels[:] = (held_out.labels + 1) % 3
+            index = {tuple(row): i for i, row in enumerate(trainer.data.train.inputs)}
+            for row, label in zip(held_out.inputs, held_out.labels, strict=True):
+                trainer.data.train.labels[index[tuple(row)]] = label
+        assert len(trainer.members_data.train) == 302
+        tasks = [Task("stack", 0, last=1)] if engine == "stacked" else [Task("member", 0), Task("member", 1)]
+        for task in tasks:
+            trainer.train(task, lambda *args: None)
+        members = ensemble.open_members(trainer.plan.ensemble.path, 2)
+        weights.append([w for i in range(2) for w in members.member(i).get_weights()])
+    for one, other in zip(*weights, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+def test_students_are_shown_the_inputs_that_are_asked_for(tmp_path):
+    found = {}
+    for inputs in ("all", "held_out", "seen"):
+        trainer = _trainer(tmp_path, *HELD_OUT, f"transfer.inputs={inputs}")
+        shown = trainer.shown
+        ((_, views),) = trainer.views()
+        np.testing.assert_array_equal(views.inputs, shown.inputs)
+        found[inputs] = {(*row, label) for row, label in zip(shown.inputs.tolist(), shown.labels, strict=True)}
+    assert found["held_out"] | found["seen"] == found["all"]
+    assert not found["held_out"] & found["seen"]
+    assert [len(found[inputs]) for inputs in ("all", "held_out", "seen")] == [403, 101, 302]
+    labels = [label for *_, label in found["held_out"]]
+    assert np.ptp(np.bincount(labels)) <= 1  # of classes of which there are as many

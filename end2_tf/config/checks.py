@@ -145,6 +145,16 @@ def _check_teacher(experiment: Experiment) -> None:
             f"ensemble.engine is 'stacked', but with ensemble.kind={settings.kind} one network is trained. Leave "
             "engine out."
         )
+    if experiment.transfer.inputs != "all" and settings.held_out_fraction == 0:
+        raise ConfigError(
+            f"transfer.inputs is {experiment.transfer.inputs!r}, but ensemble.held_out_fraction is 0, so members see "
+            "all of train. Set ensemble.held_out_fraction, for instance to 0.5, or transfer.inputs=all."
+        )
+    if settings.held_out_fraction and experiment.data.shard_rows is not None:
+        raise ConfigError(
+            f"ensemble.held_out_fraction is {settings.held_out_fraction:g}, but data.shard_rows keeps train in files, "
+            "which aren't divided. Leave one of them out."
+        )
     if settings.predictions is not None and mode != "clean":
         raise ConfigError(
             f"transfer.mode is {mode!r}, but ensemble.predictions are of inputs as they are. Set transfer.mode=clean; "

@@ -137,6 +137,7 @@ class Ensemble:
     batch_size: Count = 128
     optimizer: Optimizer = Optimizer()
     augmentation: Augmentation = Augmentation()
+    held_out_fraction: ShareBelowOne = 0.0  # of train, class by class: no member is trained on it
     # stacked: all members in one program, each a slice of its arrays. sequential: one by one, as many side by side as
     # there are cores or GPUs. auto: stacked where the backbone's layers and memory allow it and it pays.
     engine: Literal["auto", "stacked", "sequential"] = "auto"
@@ -167,6 +168,8 @@ class Transfer:
     auxiliary_share: Annotated[float, Field(gt=0, lt=1), _Number] = (
         0.5  # of each batch, for methods with auxiliary data
     )
+    # Of train. held_out: what no member was trained on, `ensemble.held_out_fraction`. seen: the rest.
+    inputs: Literal["all", "held_out", "seen"] = "all"
     # What is kept of what members say: their logits, for any method, or what this experiment's losses need of them:
     # that doesn't grow with the members, but there is one for each loss and temperature.
     keep: Literal["logits", "statistics"] = "logits"

@@ -47,6 +47,24 @@ STUDIES = {
         },
         **_COMMON,
     ),
+    "fashion_mnist_mlp_held_out": Study(
+        title="Held-out transfer inputs: fashion_mnist_mlp_end2",
+        question="Should transfer inputs be images that no member was trained on, changed or as they are?",
+        variants={
+            f"{whose}, {how}": {
+                "transfer.inputs": inputs,
+                "transfer.augmentation": augmentation,
+                "student.epochs": epochs,
+            }
+            for how, augmentation in (("as they are", Augmentation()), ("changed", TRANSFER.augmentation))
+            for whose, inputs, epochs in (  # as many steps each
+                ("the members' images", "seen", 50),
+                ("held-out images", "held_out", 50),
+                ("both", "all", 25),
+            )
+        },
+        **(_COMMON | {"base": _COMMON["base"] | {"ensemble.held_out_fraction": 0.5}}),
+    ),
     "fashion_mnist_mlp_auxiliary": Study(
         title="Auxiliary inputs: fashion_mnist_mlp_end2",
         question="Which auxiliary images teach a student where the members disagree?",

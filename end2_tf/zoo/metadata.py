@@ -170,7 +170,8 @@ def training(method: str, experiment: Experiment) -> str:
         whose = "Each member was" if method == "ensemble" else "It was"
         if members.models:
             return f"{whose} brought as a Keras file, not trained here, so how isn't recorded."
-        text = f"{whose} trained on the labels of {experiment.data.name} for {members.epochs} epochs"
+        part = f"{100 * (1 - members.held_out_fraction):.3g} % of " if members.held_out_fraction else ""
+        text = f"{whose} trained on the labels of {part}{experiment.data.name} for {members.epochs} epochs"
         differ = {
             "deep": "members differ by their seeds",
             "dropout": "members are that network with units dropped, each in its own way",
@@ -202,7 +203,15 @@ def training(method: str, experiment: Experiment) -> str:
         "views": f"the members' predictions were recorded on {experiment.transfer.num_views} views of each input",
         "clean": "the members' predictions were recorded once for each input",
     }[experiment.transfer.mode]
-    return f"{text}; {seen}.{_network(how, experiment)}"
+    return f"{text}; {seen}{_INPUTS[experiment.transfer.inputs]}.{_network(how, experiment)}"
+
+
+# Which training examples a student was shown, where it wasn't all.
+_INPUTS = {
+    "all": "",
+    "held_out": ", of those that no member was trained on",
+    "seen": ", of those the members were trained on",
+}
 
 
 def _rate(optimizer: Optimizer) -> str:

@@ -75,6 +75,12 @@ def test_each_auxiliary_source_is_named():
             {"ensemble.optimizer": {"name": "sgd", "momentum": 0.8, "learning_rate": 0.1}},
             (" and SGD of momentum 0.8 at a learning rate of 0.1 (cosine);",),
         ),
+        ("single", {"ensemble.held_out_fraction": 0.25}, ("on the labels of 75 % of spirals for",)),
+        (
+            "end2",
+            {"ensemble.held_out_fraction": 0.25, "transfer.inputs": "held_out"},
+            (", of those that no member was trained on.",),
+        ),
         ("end2", {"student.start": "member"}, (", from a copy of a member on; the members",)),
         ("ensemble", {"ensemble.optimizer.average": 0.9}, ("a moving average of momentum 0.9;",)),
         ("end2_nll", {}, ("under its Dirichlet (smoothing 0.0001) at temperature 2.5",)),
