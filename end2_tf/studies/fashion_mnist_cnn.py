@@ -24,8 +24,9 @@ STUDIES = {
         methods=("end2_aux",),
         base=_ood.base("fashion_mnist"),
         variants={
-            "labels .5": {_LABELS: 0.5},
-            "labels .3": {_LABELS: 0.3},
+            "labels .5": {_LABELS: 0.5, _OFFSET: 0.0},
+            "labels .3": {_LABELS: 0.3, _OFFSET: 0.0},
+            "labels .5, offset .01": {_LABELS: 0.5, _OFFSET: 0.01},
             "labels .3, offset .01": {_LABELS: 0.3, _OFFSET: 0.01},
         },
     ),
