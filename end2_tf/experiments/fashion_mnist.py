@@ -65,7 +65,7 @@ EXPERIMENTS = {
         transfer=dataclasses.replace(
             TRANSFER, num_views=16, augmentation=Augmentation(shift=0.5, rotation=3.0, scale=0.04, mixup=0.2)
         ),
-        methods=without_dropout(methods(labels=0.5)),
+        methods=without_dropout(methods(labels=0.3)),
         student=Student(
             epochs=48,
             optimizer=Optimizer(learning_rate=2e-3, floor=0.1, average=0.999),
