@@ -227,7 +227,8 @@ def _dots(ax: Axes, panel: Panel, varied: Sequence[Measured], shared: Mapping[st
     ax.set_ylim(len(varied) - 0.4 + (_LINE if SINGLE in shared else 0.0), -0.6)  # alike in all panels of a row
     _finish(ax, panel, shared, drawn, across=False)
     low, high = ax.get_xlim()
-    ax.locator_params(axis="x", nbins=5 if high - low > _NARROW else 3)
+    steps = [1, 2, 5, 10]  # 2.5 would take a further decimal, for which five ticks have no room
+    ax.locator_params(axis="x", nbins=5 if high - low > _NARROW else 3, steps=steps)
 
 
 def _finish(ax: Axes, panel: Panel, shared: Mapping[str, Measured], drawn: Sequence[_Point], *, across: bool) -> None:
