@@ -16,7 +16,7 @@ STUDIES = {
             "EnD": {"student.methods": ("end_aux",)},
             "EnD², offset .02": {},
             "offset 0": {_OFFSET: 0.0},
-            "weight .005": {_WEIGHT: 0.005},
+            "offset .02, weight .005": {_WEIGHT: 0.005},
             "offset 0, weight .005": {_OFFSET: 0.0, _WEIGHT: 0.005},
         },
     ),
