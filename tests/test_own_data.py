@@ -19,9 +19,10 @@ SMALL = (
 )
 
 
-def _run(workdir, *changes):
+def _run(workdir, *changes, stage="all"):
     sets = [part for change in changes for part in ("--set", change)]
-    return cli.main(["main.py", "--experiment=own_data_end2", f"--workdir={workdir}", "--jobs=1", *sets])
+    how = [f"--workdir={workdir}", f"--stage={stage}", "--jobs=1"]
+    return cli.main(["main.py", "--experiment=own_data_end2", *how, *sets])
 
 
 def _models(workdir):
@@ -59,7 +60,7 @@ def test_own_keras_members_are_distilled(tmp_path, capsys, closing):
         model.fit(x, y, epochs=10, verbose=0)
         model.save(tmp_path / f"member_{seed}.keras")
     changes = (f"data.path={path}", f"ensemble.models={tmp_path}", *SMALL)  # the folder
-    assert _run(tmp_path / "run", *changes) == 0
+    assert _run(tmp_path / "run", *changes, stage="evaluate") == 0
     out = capsys.readouterr().out
     assert "your 3 members" in out
     assert "81 inputs, 3 members" in out  # and no auxiliary ones: a tenth of 90 is held out

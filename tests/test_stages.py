@@ -144,7 +144,7 @@ def test_recordings_of_members_that_are_gone_are_told(finished, capsys):
 
 def test_an_altered_member_is_trained_again(tmp_path, capsys):
     changes = (*SMALL, "ensemble.num_members=2", "student.methods=single_matched", "student.epochs=1")
-    assert cli.main(_args(tmp_path, changes=changes)) == 0
+    assert cli.main(_args(tmp_path, "--stage=ensemble", changes=changes)) == 0
     member = next(tmp_path.glob("ensemble/*/member_001.keras"))
     weights = keras.saving.load_model(member).get_weights()
     member.write_bytes(member.read_bytes()[:-50])
@@ -212,7 +212,7 @@ def test_other_ways_through_the_pipeline(tmp_path, more):
         "student.epochs=2",
         *more,
     )
-    assert cli.main(_args(tmp_path, changes=changes)) == 0
+    assert cli.main(_args(tmp_path, "--stage=evaluate", changes=changes)) == 0
     rows = _rows(tmp_path)
     assert {"end2", "end2_aux"} < {r["model"] for r in rows}
     splits = {r["model"] for r in rows if r["metric"] == "knowledge_rank_correlation"}
@@ -256,7 +256,7 @@ def test_recorded_predictions_of_any_framework_are_distilled(tmp_path, capsys):
         f"ensemble.predictions={tmp_path / 'p.npz'}",
         "student.methods=end2,hydra_aux",
     )
-    assert cli.main(_args(tmp_path / "run", changes=changes)) == 0
+    assert cli.main(_args(tmp_path / "run", "--stage=evaluate", changes=changes)) == 0
     models = {r["model"] for r in _rows(tmp_path / "run")}
     assert models == {"bayes", "single", "ensemble", "end2", "hydra_aux"}
     (map_file,) = (tmp_path / "run").glob("evaluation/*/map.npz")
