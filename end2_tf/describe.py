@@ -166,10 +166,9 @@ def _students(run: Run) -> list[tuple[str, int]]:
 
 def _num_shown(run: Run) -> int:
     """Returns how many training examples students of the ensemble are shown, to within one a class."""
-    share = run.experiment.ensemble.held_out_fraction
-    return round(
-        {"all": 1.0, "held_out": share, "seen": 1 - share}[run.experiment.transfer.inputs] * len(run.data.train)
-    )
+    held_out = run.experiment.ensemble.held_out_fraction
+    shares = {"all": 1.0, "held_out": held_out, "seen": 1 - held_out}
+    return round(shares[run.experiment.transfer.inputs] * len(run.data.train))
 
 
 def _recorded(run: Run, num_members: int) -> tuple[int, int]:
@@ -178,15 +177,15 @@ def _recorded(run: Run, num_members: int) -> tuple[int, int]:
 
     settings, data = run.experiment.transfer, run.data
     methods = [name for name in run.experiment.student.methods if run.plan.is_distilled(name)]
-    kinds = [(_num_shown(run), settings.augmentation)] if methods else []
+    kinds = [(_num_shown(run), settings.augmentation, False)] if methods else []
     if any(run.experiment.methods[name].auxiliary for name in methods) and data.auxiliary is not None:
-        kinds.append((len(data.auxiliary), settings.auxiliary_augmentation))
+        kinds.append((len(data.auxiliary), settings.auxiliary_augmentation, True))
     inputs = size = 0
-    for i, (num, augmentation) in enumerate(kinds):
+    for num, augmentation, is_auxiliary in kinds:
         inputs += len(transfer.recorded_views(settings, augmentation)) * num
         dtype = np.uint8 if len(data.input_shape) == 3 else np.float32
         shape = (num, *data.input_shape)
-        statistics = run.statistics(with_auxiliary=i == 1)
+        statistics = run.statistics(with_auxiliary=is_auxiliary)
         said = transfer.said_bytes(settings, num_members, data.num_classes, statistics)
         size += transfer.num_bytes(settings, augmentation, shape, dtype, said)
     return inputs, size

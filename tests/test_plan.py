@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from end2_tf import config, registry
 from end2_tf.plan import Plan
 from end2_tf.workdir import Workdir
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture
@@ -142,7 +146,7 @@ def test_what_is_held_out_from_members_makes_other_members(experiment, tmp_path)
     assert len({digests(each, tmp_path)[0] for each in (experiment, half, third)}) == 3
 
 
-@pytest.mark.parametrize("changes", [[], ["ensemble.models=zoo/spirals_mlp_ensemble/model.keras"]])
+@pytest.mark.parametrize("changes", [[], [f"ensemble.models={ROOT / 'zoo' / 'spirals_mlp_ensemble' / 'model.keras'}"]])
 def test_a_recording_is_of_the_inputs_that_students_are_shown(experiment, tmp_path, changes):
     shown = [
         config.override(experiment, [*changes, "ensemble.held_out_fraction=0.5", f"transfer.inputs={inputs}"])
